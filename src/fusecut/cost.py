@@ -1,0 +1,128 @@
+"""What a group costs, or why it cannot run; and the protocol every cost model follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from fusecut.ir import Graph, Group
+from fusecut.machine import Machine
+from fusecut.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Exact integer bytes of one group, or of a whole plan (then ``buffer_bytes`` is the maximum).
+
+    ``read_bytes`` includes ``weight_bytes``. ``recomputed_macs`` are part of ``macs``.
+    ``pooled_buffer_bytes`` is what one shared pool would need instead of a ring per tensor.
+    """
+
+    read_bytes: int
+    write_bytes: int
+    weight_bytes: int
+    buffer_bytes: int
+    pooled_buffer_bytes: int = 0
+    macs: int = 0
+    recomputed_macs: int = 0
+
+    @property
+    def dram_bytes(self) -> int:
+        """DRAM traffic: bytes read plus bytes written, for one inference of the whole batch."""
+        return self.read_bytes + self.write_bytes
+
+    def __add__(self, other: Cost) -> Cost:
+        """The cost of running both, one after the other: bytes add up, buffers take the larger."""
+        return Cost(
+            self.read_bytes + other.read_bytes,
+            self.write_bytes + other.write_bytes,
+            self.weight_bytes + other.weight_bytes,
+            max(self.buffer_bytes, other.buffer_bytes),
+            max(self.pooled_buffer_bytes, other.pooled_buffer_bytes),
+            self.macs + other.macs,
+            self.recomputed_macs + other.recomputed_macs,
+        )
+
+
+NO_COST = Cost(0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Infeasible:
+    """Why a group cannot run under a scheme: a value, never an exception.
+
+    ``demand`` and ``limit`` are bytes of ``resource``; ``demand`` may be a proven lower bound
+    (``at_least``). ``where`` names what takes most of it, ``levers`` what would help.
+    """
+
+    resource: str
+    demand: int
+    limit: int
+    where: str
+    levers: tuple[str, ...] = ()
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        if self.resource != "buffer":
+            return f"{self.where}"
+        need = "at least " if self.at_least else ""
+        text = (
+            f"needs {need}{self.demand:,} B, the buffer has {self.limit:,} B: "
+            f"{self.demand - self.limit:,} B over; {self.where}"
+        )
+        return text + "".join(f"; {lever}" for lever in self.levers)
+
+
+class Planned(NamedTuple):
+    """A feasible group: how it runs, and what that costs."""
+
+    schedule: Schedule
+    cost: Cost
+
+
+class BufferFloor(Protocol):
+    """A lower bound of a group's buffer that only grows when ops join the group.
+
+    ``extend(group, floor_bytes, op)`` is the bound of ``group`` with ``op`` added, given the bound
+    of ``group``; ``start`` the bound of the empty group. If it exceeds the capacity, no superset
+    of the group is feasible.
+    """
+
+    start: int
+
+    def extend(self, group: Group, floor_bytes: int, op: int) -> int: ...
+
+
+class NoFloor:
+    """The floor of a model about which nothing is known: 0 for every group."""
+
+    start = 0
+
+    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+        return 0
+
+
+@runtime_checkable
+class CostModel(Protocol):
+    """Prices one group of ops; the only thing a new execution scheme must supply.
+
+    ``plan`` is a pure function of its arguments: the schedule and cost of a connected, convex
+    group, or why it cannot run. It is called once for each group that a search cares about.
+
+    Two facts let an exact search leave groups out without asking; a model that cannot promise
+    them says ``False`` and returns :class:`NoFloor`:
+
+    * ``touches_once``: no schedule of this model moves fewer bytes than every tensor that enters or
+      leaves the group, and every weight, once.
+    * ``buffer_floor``: a monotone lower bound of the buffer.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def touches_once(self) -> bool: ...
+
+    def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible: ...
+
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor: ...

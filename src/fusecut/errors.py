@@ -1,0 +1,64 @@
+"""What can go wrong, as one small tree.
+
+::
+
+    FusecutError            anything fusecut refuses; its text is one line for a person
+    ├── UnitError           "256 KiBs": a size that is not a size
+    ├── ModelError          a network file that cannot be read as a network
+    ├── GraphError          ops and tensors that do not form a DAG
+    ├── PartitionError      groups that are not a valid plan of their graph
+    ├── MachineError        a machine that cannot exist
+    ├── PlanError           a plan file that does not match its network
+    └── UnknownNameError    a name that is not in a table; lists the known ones
+
+An *infeasible* group is not an error: it is a value, :class:`fusecut.cost.Infeasible`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FusecutError(Exception):
+    """Base of every error a user can cause; ``str()`` of it is one line that says what to do."""
+
+
+class UnitError(FusecutError, ValueError):
+    """A byte size that cannot be read."""
+
+
+class ModelError(FusecutError):
+    """A network file that is missing, damaged, or says something fusecut cannot represent."""
+
+
+class GraphError(FusecutError, ValueError):
+    """Ops and tensors that do not form a topologically ordered DAG."""
+
+
+class PartitionError(FusecutError, ValueError):
+    """Groups that overlap, leave ops out, are not connected or not convex, or form a cycle."""
+
+
+class MachineError(FusecutError, ValueError):
+    """A machine with no buffer, or with widths it cannot have."""
+
+
+class PlanError(FusecutError):
+    """A plan file that cannot be read or does not belong to its network."""
+
+
+class UnknownNameError(FusecutError, LookupError):
+    """A name that is not in its table.
+
+    >>> raise UnknownNameError("scheme", "lbfd", ["lbdf", "layerwise"])
+    Traceback (most recent call last):
+      ...
+    fusecut.errors.UnknownNameError: unknown scheme 'lbfd': did you mean 'lbdf'? Known: layerwise, lbdf
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f": did you mean {close[0]!r}?" if close else "."
+        super().__init__(f"unknown {what} {name!r}{hint} Known: {', '.join(names)}")

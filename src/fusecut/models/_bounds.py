@@ -1,0 +1,194 @@
+"""The closed-form lower bound of every ring, and the monotone buffer floor built from it.
+
+For a tensor t, readers l and c of t with c = l or c an ancestor of l, and a demanded row q of l::
+
+    LB = hi_c(R_{c<-l}(q)) - lo_l(q) + 1        R: last row of c that row q of l depends on
+
+Event (c, R) comes no later than (l, q); when it happens row hi_c(R) of t exists while (l, q) still
+waits for rows from lo_l(q) on. So every schedule holds that many rows (specs: DeFiNES' lag,
+arXiv 2212.05344, made exact). The maximum over q depends on the pair (c, l) alone when q runs over
+the rows that the *whole network* demands of l: a group demands at least those. Hence the sum of
+row_bytes * LB over the tensors of a group, plus weights and accumulators, only grows with the
+group, which is what makes pruning by it safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from fusecut.ir import Graph, Group, bits
+from fusecut.ops import POINTWISE_KINDS, ROWS, axis_map
+from fusecut.rowmap import RowMap
+
+Pair = tuple[Group, int]
+"""(mask of the one or two readers, rows that their presence forces)."""
+
+ONE_ROW: Final = 1
+
+
+class AxisBounds:
+    """Pair bounds of every tensor of a graph along rows (or columns), computed when first asked for.
+
+    ``through_reductions=False`` ignores dependences through streaming reductions: what remains
+    also holds when the group is streamed once more for each of them.
+    """
+
+    def __init__(self, graph: Graph, axis: int = ROWS, through_reductions: bool = True) -> None:
+        self.graph, self.axis, self.through = graph, axis, through_reductions
+        self.maps = tuple(tuple(axis_map(graph, op, k, axis) for k in range(len(op.inputs))) for op in graph.ops)
+        self.size = [graph.tensors[op.outputs[0]].shape[2 + axis] for op in graph.ops]
+        self.demand = self._demand()
+        self._pairs: dict[int, list[Pair]] = {}
+
+    def pairs(self, tensor: int) -> list[Pair]:
+        """All pair bounds of a tensor, the largest first; for a single reader a single pair."""
+        if tensor not in self._pairs:
+            found = [pair for reader in self.graph.consumers[tensor] for pair in self._pairs_of(tensor, reader)]
+            self._pairs[tensor] = sorted(found, key=lambda pair: (-pair[1], pair[0]))
+        return self._pairs[tensor]
+
+    def rows(self, tensor: int, group: Group) -> int:
+        """LB of one tensor in a group; 1 where nothing inside reads it."""
+        return next((rows for mask, rows in self.pairs(tensor) if not mask & ~group), ONE_ROW)
+
+    def _demand(self) -> list[int]:
+        """Last row of each op that the network demands."""
+        graph = self.graph
+        last = [-1] * len(graph.ops)
+        for i in range(len(graph.ops) - 1, -1, -1):
+            op = graph.ops[i]
+            if any(t in graph.output_set or not graph.consumers[t] for t in op.outputs):
+                last[i] = self.size[i] - 1
+            for t, rowmap in zip(op.inputs, self.maps[i], strict=True):
+                maker = graph.producer[t]
+                if maker >= 0 and last[i] >= 0 and (self.through or not rowmap.reduces):
+                    last[maker] = max(last[maker], rowmap.hi[last[i]])
+        return last
+
+    def _pairs_of(self, tensor: int, reader: int) -> list[Pair]:
+        """Pairs (c, reader) for c = reader and for every reader c that is an ancestor of it."""
+        lo, hi = self._ends(tensor, reader)
+        demanded = len(lo) if self._steps(tensor, reader) else self.demand[reader] + 1
+        if not demanded:
+            return []
+        own = max(h - b + 1 for b, h in zip(lo[:demanded], hi, strict=False))
+        found = [(1 << reader, max(own, ONE_ROW))]
+        earlier = self.graph.consumer_mask[tensor] & self.graph.ancestors[reader]
+        if earlier:
+            reach = self._reach(reader, earlier, demanded)
+            for c in bits(earlier):
+                if c in reach:
+                    high = self._raw(tensor, c, high=True)
+                    rows = max((high[r] - b + 1 for r, b in zip(reach[c], lo, strict=False) if r >= 0), default=0)
+                    found.append((1 << reader | 1 << c, rows))
+        return found
+
+    def _steps(self, tensor: int, reader: int) -> bool:
+        return any(m.reduces for m in self._maps(tensor, reader))
+
+    def _maps(self, tensor: int, reader: int) -> list[RowMap]:
+        inputs = self.graph.ops[reader].inputs
+        return [m for t, m in zip(inputs, self.maps[reader], strict=True) if t == tensor]
+
+    def _raw(self, tensor: int, reader: int, high: bool) -> Sequence[int]:
+        tables = [m.hi if high else m.lo for m in self._maps(tensor, reader)]
+        return tables[0] if len(tables) == 1 else [(max if high else min)(rows) for rows in zip(*tables, strict=True)]
+
+    def _ends(self, tensor: int, reader: int) -> tuple[Sequence[int], Sequence[int]]:
+        """lo and hi of the reader's own events on the tensor: a reduction steps row by row."""
+        if self._steps(tensor, reader):
+            each = range(self.graph.tensors[tensor].shape[2 + self.axis])
+            return each, each
+        return self._raw(tensor, reader, high=False), self._raw(tensor, reader, high=True)
+
+    def _reach(self, reader: int, earlier: Group, demanded: int) -> dict[int, list[int]]:
+        """R_{u<-reader}(q) for q = 0..demanded-1 and every u on a path from ``earlier`` to the reader."""
+        graph = self.graph
+        between = earlier
+        for c in bits(earlier):
+            between |= graph.descendants[c]
+        between &= graph.ancestors[reader]
+        reach: dict[int, list[int]] = {reader: list(range(demanded))}
+        for u in [reader, *sorted(bits(between), reverse=True)]:
+            mine = reach.get(u)
+            if mine is None:
+                continue
+            for t, rowmap in zip(graph.ops[u].inputs, self.maps[u], strict=True):
+                maker = graph.producer[t]
+                if maker < 0 or not between >> maker & 1 or (rowmap.reduces and not self.through):
+                    continue
+                new = [rowmap.hi[q] if q >= 0 else -1 for q in mine]
+                old = reach.get(maker)
+                reach[maker] = new if old is None else list(map(max, old, new))
+        return reach
+
+
+class RingFloor:
+    """A monotone lower bound of the bytes of a group: weights, accumulators and LB rows of every tensor.
+
+    ``fixed[op]`` are bytes an op holds whatever else is in the group; ``slot[tensor]`` the bytes of
+    a row in its ring (0 for tensors that a switch may take out of the buffer) and ``least[tensor]``
+    the bytes that the last of its LB rows is certain to take (a pixel, at pixel granularity).
+    ``certain`` are the readers whose rings count; a tensor without one of them in the group counts
+    nothing if ``certain`` is given (streaming twice runs some readers in the first pass only).
+    """
+
+    start = 0
+
+    def __init__(
+        self,
+        bounds: AxisBounds,
+        fixed: Sequence[int],
+        slot: Sequence[int],
+        least: Sequence[int],
+        certain: Group | None = None,
+    ) -> None:
+        self.bounds, self.fixed, self.slot, self.least = bounds, fixed, slot, least
+        self.certain = bounds.graph.everything if certain is None else certain
+        self.unread = 0 if certain is not None else ONE_ROW
+        graph = bounds.graph
+        self._touched = tuple(tuple(dict.fromkeys(op.inputs + op.outputs)) for op in graph.ops)
+        self._around = tuple(
+            graph.consumer_mask[t] | (1 << graph.producer[t] if graph.producer[t] >= 0 else 0)
+            for t in range(len(graph.tensors))
+        )
+
+    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+        """The floor of ``group`` with ``op`` added. O(tensors of the op * pairs of readers)."""
+        floor_bytes += self.fixed[op]
+        after = group | 1 << op
+        for t in self._touched[op]:
+            if self.slot[t]:
+                floor_bytes += self._bytes(t, after)
+                if self._around[t] & group:
+                    floor_bytes -= self._bytes(t, group)
+        return floor_bytes
+
+    def of(self, group: Group) -> int:
+        """The floor of a whole group."""
+        floor = done = 0
+        for op in bits(group):
+            floor, done = self.extend(done, floor, op), done | 1 << op
+        return floor
+
+    def _bytes(self, tensor: int, group: Group) -> int:
+        outside = ~(group & self.certain)
+        for mask, rows in self.bounds.pairs(tensor):
+            if not mask & outside:
+                return (rows - 1) * self.slot[tensor] + self.least[tensor]
+        return self.least[tensor] * self.unread
+
+
+def removable(graph: Graph, inline: bool, virtual_concat: bool) -> set[int]:
+    """Tensors whose ring a switch may remove in some group: they count nothing in the floor."""
+    gone: set[int] = set()
+    for op in graph.ops:
+        if virtual_concat and op.kind == "concat":
+            gone.update(op.inputs + op.outputs)
+        if inline and op.kind in POINTWISE_KINDS:
+            size = graph.tensors[op.outputs[0]].row_bytes
+            gone.update(t for t in op.inputs if graph.tensors[t].row_bytes == size)
+    return gone
+
+

@@ -1,0 +1,314 @@
+"""The row schedule of a group: in which order rows are made, and how high each ring rises.
+
+Two policies, both deterministic and both bounded by demand (no row is made before something
+needs it):
+
+``dd``   pull. A row asks for its operands' rows one operand after the other, the operand that
+         lags least first.
+``ddc``  arrival. At a join the rows needed for its next row form a *closure* in the region between
+         the join and its immediate dominator; any ready row of the closure is made, downstream
+         first, and only when none is ready the dominator makes one more row. Without a common
+         dominator the least advanced group input loads one more row.
+
+With several sinks the rows of all sinks are served in the order of the share of the inputs they
+need; equal shares form one step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import lcm
+from typing import Final, TypeAlias
+
+from fusecut.models._program import Operand, Program
+
+Observer: TypeAlias = Callable[[int, int], None]
+"""Called with (stream, row) when a row is made, before the rows of its operands are released."""
+
+Targets: TypeAlias = list[tuple[int, int]]
+"""Rows wanted together: (stream, last row)."""
+
+ROOT: Final = -1
+
+
+def sink_steps(program: Program) -> Iterator[Targets]:
+    """The sink rows in serving order; for a single sink simply its rows, one by one."""
+    if len(program.sinks) == 1:
+        sink = program.sinks[0]
+        yield from ([(sink, q)] for q in range(program.rows[sink]))
+        return
+    scale = lcm(*(rows for rows, operands in zip(program.rows, program.operands, strict=True) if not operands))
+    keyed = sorted((key, s, q) for s in program.sinks for q, key in enumerate(_shares(program, s, scale)))
+    step: Targets = []
+    for i, (key, s, q) in enumerate(keyed):
+        step.append((s, q))
+        if i + 1 == len(keyed) or keyed[i + 1][0] != key:
+            yield step
+            step = []
+
+
+def _shares(program: Program, sink: int, scale: int) -> list[int]:
+    """For each row of a sink: max over inputs of (last row needed + 1) / rows, times ``scale``."""
+    reach: dict[int, list[int]] = {sink: list(range(program.rows[sink]))}
+    shares = [0] * program.rows[sink]
+    for stream in range(sink, -1, -1):
+        mine = reach.pop(stream, None)
+        if mine is None:
+            continue
+        for o in program.operands[stream]:
+            new = [o.hi[q] if q >= 0 else -1 for q in mine]
+            old = reach.get(o.source)
+            reach[o.source] = new if old is None else list(map(max, old, new))
+        if not program.operands[stream]:
+            weight = scale // program.rows[stream]
+            shares = [max(share, (q + 1) * weight) for share, q in zip(shares, mine, strict=True)]
+    return shares
+
+
+class RowMachine:
+    """Makes the rows of a program under one policy and records the peak of every ring.
+
+    A run stops early when the rings together exceed ``limit`` bytes (:attr:`overflown`), or when
+    the schedule of a single steady sink has become periodic. Time is O(events * region).
+    """
+
+    def __init__(
+        self, program: Program, arrival: bool, limit: int | None = None, observer: Observer | None = None
+    ) -> None:
+        self.program, self.arrival, self.limit, self.observer = program, arrival, limit, observer
+        self.operands: list[tuple[Operand, ...]] = program.operands
+        streams = len(program.rows)
+        self.made = [0] * streams
+        self.readers = program.readers()
+        self.rings_of: list[list[int]] = [[] for _ in range(streams)]
+        self._falls: list[list[int]] = [[] for _ in range(streams)]
+        for r, ring in enumerate(program.rings):
+            self.rings_of[ring.maker].append(r)
+            for stream in {ring.maker, *(reader for reader, _ in ring.readers)}:
+                self._falls[stream].append(r)
+        self.peaks = [0] * len(program.rings)
+        self.pooled = 0
+        self._live = 0
+        self._heights = [0] * len(program.rings)
+        self.nbytes = 0
+        self.overflown = False
+        self._dominators = immediate_dominators(program) if arrival else []
+        self._regions: dict[int, tuple[int, list[int]]] = {}
+        self._closures: dict[int, tuple[int, dict[int, int], int]] = {}
+        self._pull_order: dict[int, tuple[Operand, ...]] = {}
+
+    def run(self) -> RowMachine:
+        """Serve every sink row."""
+        for stream, rows in enumerate(self.program.rows):
+            if rows == 1 and not self.operands[stream] and self.program.last[stream] == 0:
+                self._fire(stream)
+        periodic = self.program.steady and len(self.program.sinks) == 1 and self.observer is None
+        seen: dict[tuple[int, ...], list[int]] = {}
+        for number, step in enumerate(sink_steps(self.program)):
+            self._serve(number, step)
+            if self.overflown or (periodic and self._repeats(seen)):
+                break
+        return self
+
+    def _serve(self, number: int, step: Targets) -> None:
+        if not self.arrival or len(step) == 1:
+            for stream, row in step:
+                self._make(stream, row)
+            return
+        while not self.overflown:
+            pull = self._arrive(ROOT, number, step)
+            if pull is None:
+                return
+            self._make(pull, self.made[pull])
+
+    def _make(self, stream: int, row: int) -> None:
+        """Make rows of a stream up to ``row``, and whatever they need first."""
+        made, operands = self.made, self.operands
+        stack = [(stream, row)]
+        while stack and not self.overflown:
+            stream, row = stack[-1]
+            q = made[stream]
+            if q > row:
+                stack.pop()
+                continue
+            wanted = operands[stream]
+            if len(wanted) > 1:
+                if self.arrival:
+                    targets = [(o.source, o.hi[q]) for o in wanted if made[o.source] <= o.hi[q]]
+                    pull = self._arrive(stream, q, targets) if targets else None
+                    if pull is not None:
+                        stack.append((pull, made[pull]))
+                    elif not self.overflown:
+                        self._fire(stream)
+                    continue
+                wanted = self._least_lag_first(stream)
+            for o in wanted:
+                if made[o.source] <= o.hi[q]:
+                    stack.append((o.source, o.hi[q]))
+                    break
+            else:
+                self._fire(stream)
+
+    def _fire(self, stream: int) -> None:
+        """Make the next row of a stream: its rings rise, then its operands' rings fall."""
+        made, program = self.made, self.program
+        now = made[stream] = made[stream] + 1
+        if self.observer is not None:
+            self.observer(stream, now - 1)
+        for r in self.rings_of[stream]:
+            row_bytes = program.rings[r].row_bytes
+            height = max(1, self._height(r, now)) if program.rings[r].readers else 1
+            self._live += (height - self._heights[r]) * row_bytes
+            self._heights[r] = height
+            if height > self.peaks[r]:
+                self.nbytes += (height - self.peaks[r]) * row_bytes
+                self.peaks[r] = height
+                if self.limit is not None and self.nbytes > self.limit:
+                    self.overflown = True
+        self.pooled = max(self.pooled, self._live)
+        for r in self._falls[stream]:
+            height = self._height(r, made[program.rings[r].maker])
+            self._live -= (self._heights[r] - height) * program.rings[r].row_bytes
+            self._heights[r] = height
+
+    def _height(self, ring: int, made: int) -> int:
+        """Rows of a ring that exist and that some reader still waits for."""
+        slot, last, done_rows = self.program.rings[ring], self.program.last, self.made
+        low = made
+        for reader, lo in slot.readers:
+            done = done_rows[reader]
+            if done <= last[reader] and lo[done] < low:
+                low = lo[done]
+        return made - low
+
+    def _arrive(self, join: int, row: int, targets: Targets) -> int | None:
+        """Make every closure row that is ready; the stream to pull next, or None when all targets are there.
+
+        ``join`` keys the cached region and closure (ROOT: the step of several sinks). After a row
+        is made only its readers can have become ready, so the scan resumes at the last of them.
+        """
+        made, operands, readers = self.made, self.operands, self.readers
+        dominator, region = self._region(join, targets)
+        known = self._closures.get(join)
+        if known is None or known[0] != row:
+            need = self._closure(targets, region)
+            at = 0
+        else:
+            need, at = known[1], known[2]
+        while at < len(region) and not self.overflown:
+            stream = region[at]
+            q = made[stream]
+            if q <= need.get(stream, -1) and operands[stream]:
+                for o in operands[stream]:
+                    if made[o.source] <= o.hi[q]:
+                        break
+                else:
+                    self._fire(stream)
+                    at = self._resume(region, readers[stream], at)
+                    continue
+            at += 1
+        if self.overflown or all(made[s] > q for s, q in targets):
+            return None
+        pull = dominator if dominator != ROOT else self._least_advanced(region, need)
+        self._closures[join] = (row, need, self._resume(region, readers[pull], len(region)))
+        return pull
+
+    def _resume(self, region: list[int], readers: list[int], at: int) -> int:
+        """Position of the most downstream of these readers within the (descending) region, at most ``at``."""
+        top = readers[-1] if readers else -1
+        while at > 0 and region[at - 1] <= top:
+            at -= 1
+        return at
+
+    def _closure(self, targets: Targets, region: list[int]) -> dict[int, int]:
+        need: dict[int, int] = {}
+        for stream, q in targets:
+            need[stream] = max(need.get(stream, -1), q)
+        for stream in region:
+            q = need.get(stream, -1)
+            if q >= 0:
+                for o in self.operands[stream]:
+                    if o.hi[q] > need.get(o.source, -1):
+                        need[o.source] = o.hi[q]
+        return need
+
+    def _region(self, join: int, targets: Targets) -> tuple[int, list[int]]:
+        """The dominator of a join and the streams between both, most downstream first."""
+        if join in self._regions:
+            return self._regions[join]
+        program = self.program
+        ends = sorted({o.source for o in self.operands[join]} if join != ROOT else set(program.sinks))
+        dominator = self._dominators[join] if join != ROOT else common_dominator(ends, self._dominators)
+        inside = set(ends)
+        for stream in range(ends[-1], -1, -1):
+            if stream in inside and stream != dominator:
+                inside.update(o.source for o in self.operands[stream])
+        region = [s for s in sorted(inside, reverse=True) if s > dominator or dominator == ROOT]
+        self._regions[join] = (dominator, region)
+        return self._regions[join]
+
+    def _least_advanced(self, region: list[int], need: dict[int, int]) -> int:
+        rows = self.program.rows
+        waiting = [s for s in region if not self.operands[s] and self.made[s] <= need.get(s, -1)]
+        return min(waiting, key=lambda s: (self.made[s] / rows[s], s))
+
+    def _least_lag_first(self, stream: int) -> tuple[Operand, ...]:
+        """Operands in the order in which a pull visits them: by the share of the inputs that they need half way."""
+        if stream not in self._pull_order:
+            q = self.program.rows[stream] // 2
+            lags = [(self._share_of(o.source, o.hi[q]), k) for k, o in enumerate(self.operands[stream])]
+            self._pull_order[stream] = tuple(self.operands[stream][k] for _, k in sorted(lags))
+        return self._pull_order[stream]
+
+    def _share_of(self, stream: int, row: int) -> float:
+        need = self._closure([(stream, row)], list(range(stream, -1, -1)))
+        rows = self.program.rows
+        return max(((q + 1) / rows[s] for s, q in need.items() if not self.operands[s]), default=0.0)
+
+    def _repeats(self, seen: dict[tuple[int, ...], list[int]]) -> bool:
+        """Whether the schedule is in the same relative state as after an earlier sink row.
+
+        The state is, for every operand, how far its source is ahead of the window of the next row,
+        and the phase of that row. It says everything about the future only where no window is
+        clipped at the top, and where inputs advance in proportion to their heights (their shares
+        are compared). Clipping at the bottom only shortens windows, so peaks are final.
+        """
+        made, state = self.made, []
+        for stream, operands in enumerate(self.operands):
+            q = made[stream]
+            for o in operands:
+                if q < o.start or q >= len(o.lo):
+                    return False
+                state += (made[o.source] - o.lo[q], q % o.period)
+        before = seen.setdefault(tuple(state), made.copy())
+        if before == made:
+            return False
+        steps = [(made[s] - before[s], self.program.rows[s]) for s, o in enumerate(self.operands) if not o]
+        moving = [(step, rows) for step, rows in steps if rows > 1]
+        return all(step * moving[0][1] == moving[0][0] * rows for step, rows in moving)
+
+
+def immediate_dominators(program: Program) -> list[int]:
+    """Immediate dominator of every stream over multi-row sources; ROOT where there is no common one.
+
+    One-row group inputs (squeeze-excite vectors) are loaded up front and dominate nothing.
+    """
+    idom: list[int] = []
+    for operands in program.operands:
+        sources = {o.source for o in operands if program.rows[o.source] > 1 or program.operands[o.source]}
+        idom.append(common_dominator(sorted(sources), idom) if sources else ROOT)
+    return idom
+
+
+def common_dominator(streams: list[int], idom: list[int]) -> int:
+    """The nearest stream through which all paths to these streams go; ROOT if there is none."""
+    nearest = streams[0]
+    for other in streams[1:]:
+        while nearest != other:
+            if nearest > other:
+                nearest = idom[nearest]
+            else:
+                other = idom[other]
+            if nearest == ROOT or other == ROOT:
+                return ROOT
+    return nearest

@@ -1,0 +1,142 @@
+"""Streaming a group more than once: what each pass runs when global reductions rejoin the stream.
+
+A reduction *rejoins* when something that depends on it also reads a map that does not (squeeze-
+excite: the scaling reads the depthwise map and the vector made of it). Held in one pass, the whole
+map waits for the vector. Instead one pass may run just what leads to the reduction and drop the
+rows, and the next pass stream the inputs again with the vector at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusecut.ir import Graph, Group, bits
+from fusecut.ops import ROWS, axis_map
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Ops one pass runs, those whose rows are wanted after it (None: those that leave the group),
+    and the bytes of vectors of earlier passes that wait through it for a later one."""
+
+    run: Group
+    leaving: Group | None
+    resident_bytes: int
+
+
+def passes_of(graph: Graph, group: Group) -> tuple[Pass, ...]:
+    """The passes of a group, or nothing when no reduction in it rejoins the stream.
+
+    With reductions in series there is one pass per level and a last one. O(V^2 / wordsize).
+    """
+    levels = _levels(graph, group)
+    if not levels:
+        return ()
+    runs: list[Group] = []
+    known = 0
+    for ends in levels:
+        wanted = ends
+        for r in bits(ends):
+            wanted |= graph.ancestors[r] & group
+        after = _vectors(graph, group, known | ends)
+        runs.append((wanted | after) & ~known)
+        known = after
+    runs.append(_needed(graph, group, group & ~known))
+    made = [_made_known(graph, group, run, known) for run in runs[:-1]]
+    return tuple(
+        Pass(run, made[i] if i < len(made) else _leaving(graph, group, run), _waiting(graph, runs, made, i))
+        for i, run in enumerate(runs)
+    )
+
+
+def _levels(graph: Graph, group: Group) -> list[Group]:
+    """Rejoining reductions by how many of them lie before one another."""
+    rejoining = [i for i in bits(group) if _reduces(graph, i) and _rejoins(graph, group, i)]
+    level: dict[int, int] = {}
+    for i in rejoining:
+        level[i] = 1 + max((level[j] for j in rejoining if graph.ancestors[i] >> j & 1), default=-1)
+    return [sum(1 << i for i in rejoining if level[i] == n) for n in range(max(level.values(), default=-1) + 1)]
+
+
+def _reduces(graph: Graph, index: int) -> bool:
+    op = graph.ops[index]
+    return any(axis_map(graph, op, k, ROWS).reduces for k in range(len(op.inputs)))
+
+
+def _rejoins(graph: Graph, group: Group, reduction: int) -> bool:
+    after = graph.descendants[reduction] & group
+    inside = after | 1 << reduction
+    for i in bits(after):
+        for t in graph.ops[i].inputs:
+            maker = graph.producer[t]
+            if graph.tensors[t].rows > 1 and (maker < 0 or not inside >> maker & 1):
+                return True
+    return False
+
+
+def certain_readers(graph: Graph) -> Group:
+    """Ops that run in the last pass of any group they are in.
+
+    Such an op makes a map and reaches a network output on a path without a reduction: inside any
+    group that path stays in the last pass until it leaves the group.
+    """
+    certain = reaching = 0
+    for i in range(len(graph.ops) - 1, -1, -1):
+        op = graph.ops[i]
+        ends = any(t in graph.output_set or not graph.consumers[t] for t in op.outputs)
+        if (ends or graph.succs[i] & reaching) and not _reduces(graph, i):
+            reaching |= 1 << i
+            certain |= (1 << i) * (graph.tensors[op.outputs[0]].rows > 1)
+    return certain
+
+
+def _vectors(graph: Graph, group: Group, known: Group) -> Group:
+    """``known`` and every one-row op of the group that needs nothing else."""
+    for i in bits(group & ~known):
+        op = graph.ops[i]
+        makers = [graph.producer[t] for t in op.inputs]
+        if graph.tensors[op.outputs[0]].rows == 1 and all(m >= 0 and known >> m & 1 for m in makers):
+            known |= 1 << i
+    return known
+
+
+def _made_known(graph: Graph, group: Group, run: Group, known: Group) -> Group:
+    """Vectors of a pass that something outside it wants."""
+    return sum(
+        1 << i
+        for i in bits(run & known)
+        if any(graph.leaves(t, group) or graph.consumer_mask[t] & group & ~run for t in graph.ops[i].outputs)
+    )
+
+
+def _leaving(graph: Graph, group: Group, run: Group) -> Group:
+    return sum(1 << i for i in bits(run) if any(graph.leaves(t, group) for t in graph.ops[i].outputs))
+
+
+def _needed(graph: Graph, group: Group, run: Group) -> Group:
+    """Ops of the last pass that lead to something that leaves the group."""
+    leaving = _leaving(graph, group, run)
+    needed = leaving
+    for i in bits(leaving):
+        needed |= graph.ancestors[i] & run
+    return needed
+
+
+def _waiting(graph: Graph, runs: list[Group], made: list[Group], at: int) -> int:
+    """Bytes of vectors made before pass ``at`` and read after it but not in it."""
+    total = 0
+    later = sum_masks(runs[at + 1 :])
+    for i in bits(sum_masks(made[:at])):
+        for t in graph.ops[i].outputs:
+            readers = graph.consumer_mask[t]
+            if readers & later and not readers & runs[at]:
+                total += graph.tensors[t].nbytes // graph.tensors[t].batch
+    return total
+
+
+def sum_masks(masks: list[Group]) -> Group:
+    """The union of groups."""
+    union = 0
+    for mask in masks:
+        union |= mask
+    return union

@@ -1,0 +1,119 @@
+"""The lattice of ideals: how plans grow, and what the rest of a plan must still cost.
+
+An *ideal* is a set of ops that holds every predecessor of its members: what has been executed so
+far. A plan is a path of ideals from nothing to everything; each step executes one connected group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fusecut.ir import Graph, Group, bits
+from fusecut.problem import Problem
+from fusecut.search._cuts import forced_cuts
+
+
+class Step(NamedTuple):
+    """A group that may come next.
+
+    ``dram_bytes`` it moves at least, ``floor_bytes`` it holds at least, ``rest_bytes`` everything
+    after it must still move at least.
+    """
+
+    group: Group
+    dram_bytes: int
+    floor_bytes: int
+    rest_bytes: int
+
+
+class Lattice:
+    """Steps between ideals of one problem, pruned by the monotone buffer floor only.
+
+    ``rest_bytes`` of an ideal bounds what the ops outside it must still move: their weights, every
+    tensor that crosses the ideal once, network inputs not yet read, network outputs not yet made,
+    and forced cuts (:mod:`fusecut.search._cuts`). The bound is admissible and consistent.
+
+    ``steps`` counts every group ever proposed: the effort of a search, the same on any machine.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        graph = self.graph = problem.graph
+        self.capacity = problem.capacity_bytes
+        self.floor = problem.buffer_floor
+        self.steps = 0
+        sound = problem.touches_once
+        self._size = [t.nbytes if sound else 0 for t in graph.tensors]
+        self._weight = [op.weight_bytes if sound else 0 for op in graph.ops]
+        self._forced = forced_cuts(problem) if sound else [0] * len(graph)
+        self._in = [tuple(dict.fromkeys(op.inputs)) for op in graph.ops]
+        self._stays = [t in graph.output_set or not graph.consumer_mask[t] for t in range(len(graph.tensors))]
+        self.whole = (graph.touch_once_bytes(graph.everything) if sound else 0) + sum(self._forced)
+
+    def groups_from(self, ideal: Group, rest_bytes: int) -> Iterator[Step]:
+        """Every connected group that may follow an ideal and whose buffer floor fits, each once.
+
+        A connected group that starts at a ready op grows by one successor at a time, together with
+        that successor's missing ancestors: every connected down-set is reached that way, and every
+        set on the way is connected. A branch decides on one successor: taken, or never taken.
+        A single op is proposed whatever its floor: another scheme may run it.
+        """
+        graph = self.graph
+        start = Step(0, 0, self.floor.start, rest_bytes)
+        banned = 0
+        for seed in self.ready(ideal):
+            yield from self._grow(ideal, self._add(start, ideal, seed), banned, graph.succs[seed])
+            banned |= 1 << seed
+
+    def ready(self, ideal: Group) -> Iterator[int]:
+        """Ops all of whose predecessors are in the ideal, lowest first."""
+        preds = self.graph.preds
+        for op in bits(self.graph.everything & ~ideal):
+            if not preds[op] & ~ideal:
+                yield op
+
+    def _grow(self, ideal: Group, start: Step, banned: Group, frontier: Group) -> Iterator[Step]:
+        graph, capacity = self.graph, self.capacity
+        self.steps += 1
+        yield start
+        stack = [(start, banned, frontier)]
+        while stack:
+            step, banned, frontier = stack.pop()
+            if not frontier:
+                continue
+            low = frontier & -frontier
+            stack.append((step, banned | low, frontier ^ low))
+            closure = (graph.ancestors[low.bit_length() - 1] | low) & ~ideal & ~step.group
+            if closure & banned:
+                continue
+            for op in bits(closure):
+                step = self._add(step, ideal, op)
+                frontier |= graph.succs[op]
+            if step.floor_bytes <= capacity:
+                self.steps += 1
+                yield step
+                stack.append((step, banned, frontier & ~step.group & ~banned))
+
+    def _add(self, step: Step, ideal: Group, op: int) -> Step:
+        """The step with one more op, all of whose predecessors are done or in the group."""
+        graph, group, size = self.graph, step.group, self._size
+        after = group | 1 << op
+        left = ~(ideal | after)
+        dram = step.dram_bytes + self._weight[op]
+        rest = step.rest_bytes - self._weight[op] - self._forced[op]
+        for t in self._in[op]:
+            readers, maker = graph.consumer_mask[t], graph.producer[t]
+            if maker >= 0 and group >> maker & 1:
+                if not readers & ~after and not self._stays[t]:
+                    dram -= size[t]
+            elif not readers & group:
+                dram += size[t]
+            if not readers & left:
+                rest -= size[t]
+        for t in graph.ops[op].outputs:
+            dram += size[t]
+            if self._stays[t]:
+                rest -= size[t]
+            if graph.consumer_mask[t]:
+                rest += size[t]
+        return Step(after, dram, self.floor.extend(group, step.floor_bytes, op), rest)

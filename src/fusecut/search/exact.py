@@ -1,0 +1,202 @@
+"""The exact search: a shortest path over the ideals of the network, proved by A*.
+
+A plan's cost is a sum over its groups and a group's cost depends on the group alone, so the best
+plan is a shortest path in the lattice of ideals (Jangda & Bondhugula, PPoPP 2018, and Optimus,
+LCTES 2021, use the same view). Edges are priced optimistically from shapes; the cost model is
+asked for a group only when its edge is the most promising of all (lazy A*), so few groups are ever
+scheduled. What makes the proof: the buffer floor that prunes is monotone, the bound on the rest of
+a plan is consistent, and an edge settles its ideal only with its true cost.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from numpy.random import Generator
+
+from fusecut.cost import Infeasible
+from fusecut.ir import Group
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+from fusecut.search._lattice import Lattice, Step
+from fusecut.search.protocol import Proposal
+
+
+class _Label(NamedTuple):
+    """One way to an ideal, ordered by the bound of the plans through it; deeper ideals first."""
+
+    bound: int
+    depth: int
+    ideal: Group
+    group: Group
+    reached: int
+    parent: Group
+    rest: int
+    verified: bool
+
+
+class _Settled(NamedTuple):
+    reached: int
+    group: Group
+    parent: Group
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Best plan and proof; anytime.
+
+    Costs are compared as (DRAM bytes, number of groups): of equally good plans the one with the
+    fewest groups wins, then the one met first in a fixed order, so the answer is reproducible.
+
+    ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan of a
+    beam of ``beam`` ideals per depth and the bound proved so far. Memory is O(steps) labels.
+    """
+
+    effort: int = 2_000_000
+    first_effort: int = 40_000
+    beam: int = 6
+
+    name = "exact"
+
+    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+        search = _AStar(problem)
+        yield Proposal(None, problem.floor_bytes())
+        yield from search.run(self.first_effort)
+        if search.done:
+            return
+        yield from search.take(beam_plan(problem, self.beam))
+        yield from search.run(self.effort)
+
+
+class _AStar:
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.lattice = Lattice(problem)
+        self.scale = len(problem.graph) + 1
+        self.settled: dict[Group, _Settled] = {}
+        self.best: int | None = None
+        self.done = False
+        start = self.lattice.whole
+        self.open = [_Label(start * self.scale, 0, 0, 0, 0, 0, start, True)]
+
+    def take(self, plan: list[Group] | None) -> Iterator[Proposal]:
+        """A plan from elsewhere: labels that cannot beat it are dropped from now on."""
+        if plan is None:
+            return
+        score = sum(self._price(group) or 0 for group in plan)
+        if self.best is None or score < self.best:
+            self.best = score
+            self.open = [label for label in self.open if label.bound < score]
+            heapq.heapify(self.open)
+            yield Proposal(Partition(self.problem.graph, plan), self.bound_bytes())
+
+    def run(self, effort: int) -> Iterator[Proposal]:
+        """Settle ideals until the whole network is one of them, or the effort is spent."""
+        while self.open and self.lattice.steps < effort:
+            label = heapq.heappop(self.open)
+            if label.ideal in self.settled or not self._verify(label):
+                continue
+            self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
+            if label.ideal == self.problem.graph.everything:
+                self.best, self.done, self.open = label.reached, True, []
+                yield Proposal(Partition(self.problem.graph, self._groups()), label.reached // self.scale)
+                return
+            self._expand(label)
+            if len(self.settled) % 64 == 0:
+                yield Proposal(None, self.bound_bytes())
+        self.done = not self.open
+        yield Proposal(None, self.bound_bytes())
+
+    def bound_bytes(self) -> int:
+        """No plan moves fewer bytes: the most promising label, or the best plan if none is left."""
+        scores = [self.open[0].bound] if self.open else []
+        scores += [self.best] if self.best is not None else []
+        return min(scores, default=0) // self.scale
+
+    def _expand(self, label: _Label) -> None:
+        for step in self.lattice.groups_from(label.ideal, label.rest):
+            reached = label.reached + step.dram_bytes * self.scale + 1
+            bound = reached + step.rest_bytes * self.scale
+            if self.best is not None and bound >= self.best:
+                continue
+            ideal = label.ideal | step.group
+            if ideal not in self.settled:
+                depth = -ideal.bit_count()
+                new = _Label(bound, depth, ideal, step.group, reached, label.ideal, step.rest_bytes, False)
+                heapq.heappush(self.open, new)
+
+    def _verify(self, label: _Label) -> bool:
+        """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue."""
+        if label.verified or not label.group:
+            return True
+        price = self._price(label.group)
+        if price is None:
+            return False
+        reached = self.settled[label.parent].reached + price
+        if reached > label.reached:
+            bound = reached + label.rest * self.scale
+            if self.best is None or bound < self.best:
+                heapq.heappush(self.open, label._replace(bound=bound, reached=reached, verified=True))
+            return False
+        return True
+
+    def _price(self, group: Group) -> int | None:
+        planned = self.problem.plan(group)
+        return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes * self.scale + 1
+
+    def _groups(self) -> list[Group]:
+        ideal, groups = self.problem.graph.everything, []
+        while ideal:
+            groups.append(self.settled[ideal].group)
+            ideal = self.settled[ideal].parent
+        return groups[::-1]
+
+
+def beam_plan(problem: Problem, width: int) -> list[Group] | None:
+    """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
+
+    Returns None when an op cannot run under any scheme. O(ops * width) expansions.
+    """
+    lattice, everything = Lattice(problem), problem.graph.everything
+    layers: dict[int, dict[Group, list[tuple[int, Group, Step]]]] = {0: {0: []}}
+    settled: dict[Group, _Settled] = {}
+    rests = {0: lattice.whole}
+    for size in range(everything.bit_count() + 1):
+        kept = []
+        for ideal, ways in layers.pop(size, {}).items():
+            way = _cheapest(problem, settled, ways)
+            if way is not None or not ideal:
+                settled[ideal] = way or _Settled(0, 0, 0)
+                kept.append((settled[ideal].reached + rests[ideal], ideal))
+        for _, ideal in sorted(kept)[:width]:
+            for step in lattice.groups_from(ideal, rests[ideal]):
+                after = ideal | step.group
+                rests[after] = step.rest_bytes
+                ways = layers.setdefault(after.bit_count(), {}).setdefault(after, [])
+                ways.append((settled[ideal].reached + step.dram_bytes, ideal, step))
+    if everything not in settled:
+        return None
+    groups, ideal = [], everything
+    while ideal:
+        groups.append(settled[ideal].group)
+        ideal = settled[ideal].parent
+    return groups[::-1]
+
+
+def _cheapest(
+    problem: Problem, settled: dict[Group, _Settled], ways: list[tuple[int, Group, Step]]
+) -> _Settled | None:
+    """The cheapest way to an ideal by true cost, asking the model no more often than needed."""
+    best: _Settled | None = None
+    for bound, parent, step in sorted(ways):
+        if best is not None and bound >= best.reached:
+            break
+        planned = problem.plan(step.group)
+        if not isinstance(planned, Infeasible):
+            reached = settled[parent].reached + planned.cost.dram_bytes
+            if best is None or reached < best.reached:
+                best = _Settled(reached, step.group, parent)
+    return best

@@ -1,0 +1,29 @@
+"""What every searcher is: a generator of plans, driven and judged by ``solve``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from numpy.random import Generator
+
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+
+
+class Proposal(NamedTuple):
+    """A plan, a proven lower bound of the DRAM bytes of every plan, or both."""
+
+    partition: Partition | None
+    bound_bytes: int | None = None
+
+
+@runtime_checkable
+class Searcher(Protocol):
+    """Proposes plans. Budgets, best-so-far and cancellation are the driver's business: it stops
+    asking. All randomness comes from ``rng``."""
+
+    @property
+    def name(self) -> str: ...
+
+    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]: ...
