@@ -10,7 +10,7 @@ import numpy as np
 from fusecut.frontend import layout
 from fusecut.frontend.constants import slice_windows
 from fusecut.frontend.values import Array, Dims, Value
-from fusecut.frontend.view import Draft, Rule, View, barrier_if, names, opaque
+from fusecut.frontend.view import Attributes, Draft, Rule, View, barrier_if, names, opaque
 
 
 def reshape(view: View) -> list[Draft]:
@@ -38,7 +38,7 @@ def transpose(view: View) -> list[Draft]:
     return view.moved("transpose", roles, perm=perm, dims=x.dims)
 
 
-def _sliced(view: View, x: Value, axis: int, start: int, step: int, out: Value, name: str = "") -> Draft:
+def _sliced(x: Value, axis: int, start: int, step: int, out: Value, name: str = "") -> Draft:
     """One slice along one axis, as (rows, cols) starts and steps. Other axes stay within a row."""
     starts, steps, roles = [0, 0], [1, 1], x.roles
     place = "HW".find(x.roles[axis])
@@ -56,17 +56,17 @@ def slice_(view: View) -> list[Draft]:
     x = view.first
     if view.operands[0] is None or view.operands[0].constant:
         return opaque(view)
-    if x.dims == view.result.dims and _forward(view, x):
+    if x.dims == view.result.dims and _forward(view):
         return view.moved("identity", x.roles)
     try:
         windows = slice_windows(view.node, [None if v is None else v.data for v in view.operands], x.rank)
     except (ValueError, KeyError, IndexError):
         return view.moved("slice", x.roles, barrier=True)
-    drafts = [_sliced(view, x, a, *_clamped(s, t, x.dims[a]), view.result) for a, s, _, t in windows]
+    drafts = [_sliced(x, a, *_clamped(s, t, x.dims[a]), view.result) for a, s, _, t in windows]
     return [_merged(drafts)]
 
 
-def _forward(view: View, x: Value) -> bool:
+def _forward(view: View) -> bool:
     steps = view.ints("steps", 4)
     return steps is None or all(s > 0 for s in steps)
 
@@ -102,13 +102,11 @@ def split(view: View) -> list[Draft]:
     if x.roles[axis] in "CN":
         lost = x.roles[axis] == "N" and x.dims[axis] > 1
         return view.moved("split", x.roles, starts=(0, 0), steps=(1, 1), **barrier_if(lost))
-    offsets = dict(zip(view.node.outputs, _offsets(view, axis, x.dims[axis]), strict=True))
-    return [
-        _sliced(view, x, axis, offsets[out.name], 1, out, name=f"{view.node.name}:{out.name}") for out in view.results
-    ]
+    offsets = dict(zip(view.node.outputs, _offsets(view, x.dims[axis]), strict=True))
+    return [_sliced(x, axis, offsets[out.name], 1, out, name=f"{view.node.name}:{out.name}") for out in view.results]
 
 
-def _offsets(view: View, axis: int, size: int) -> list[int]:
+def _offsets(view: View, size: int) -> list[int]:
     """Where each output starts: from the sizes as written, else equal parts, the last one smaller."""
     count = len(view.node.outputs)
     sizes = view.ints("split", 1) or (-(-size // count),) * count
@@ -127,10 +125,10 @@ def gather(view: View) -> list[Draft]:
     role = x.roles[axis]
     roles = x.roles[:axis] + ("C" if role == "H" and indices.rank != 1 else role) * indices.rank + x.roles[axis + 1 :]
     start, step = _progression(data)
-    draft = _sliced(view, x, axis, start, step, view.result)
+    draft = _sliced(x, axis, start, step, view.result)
     draft.attrs.pop("barrier", None)
     uneven = role == "H" and (indices.rank > 1 or step < 1)
-    lost = x.rows > 1 and uneven or (role == "N" and x.batch > 1)
+    lost = (x.rows > 1 and uneven) or (role == "N" and x.batch > 1)
     return [Draft("slice", [x.name], [view.result.name], roles, draft.attrs | barrier_if(lost))]
 
 
@@ -163,7 +161,7 @@ def concat(view: View) -> list[Draft]:
         start += 0 if value is None else value.dims[axis]
     lost = len(rows) > 1 or (roles[axis] == "N" and view.result.dims[axis] > 1)
     weights = sum(c.elements for c in view.constants)
-    attrs = {"axis": place, "offsets": tuple(offsets)}
+    attrs: Attributes = {"axis": place, "offsets": tuple(offsets)}
     return [Draft("concat", names(acts), names(view.results), roles, attrs | barrier_if(lost), weights=weights)]
 
 
@@ -188,13 +186,9 @@ def expand(view: View) -> list[Draft]:
     if x.dims == dims:
         return view.moved("identity", x.roles)
     placed = layout.broadcast([x], dims)
-    repeated = x.rows > 1 and canonical_rows(dims, placed.roles) != x.rows
+    repeated = x.rows > 1 and layout.canonical(dims, placed.roles)[2] != x.rows
     batch = layout.canonical(dims, placed.roles)[0] != x.batch
     return view.moved("expand", placed.roles, **barrier_if(repeated or batch))
-
-
-def canonical_rows(dims: Dims, roles: str) -> int:
-    return layout.canonical(dims, roles)[2]
 
 
 DATA_RULES: Final[dict[str, Rule]] = {

@@ -66,9 +66,7 @@ def identity(view: View) -> list[Draft]:
     if x is None or x.constant:
         return opaque(view)
     scale, zero = view.operand(1), view.operand(2)
-    if view.node.op_type.endswith("quantizeLinear") and scale is not None and scale.elements > 1:
-        return _quantized_per_channel(view, x, scale, zero)
-    if view.node.op_type == "QuantizeLinear" and scale is not None and scale.elements > 1:
+    if view.node.op_type in ("QuantizeLinear", "DequantizeLinear") and scale is not None and scale.elements > 1:
         return _quantized_per_channel(view, x, scale, zero)
     return view.moved("identity", x.roles)
 
@@ -152,10 +150,10 @@ def _product(view: View, a: Value, b: Value, macs: int) -> list[Draft]:
     if operand >= 0:
         roles = ["C" if r == "H" else r for r in roles]
         roles[row] = "H"
-    roles[-1 if operand == 0 else -2] = "C" if operand >= 0 else roles[-1 if operand == 0 else -2]
-    return view.one("matmul", "".join(roles), row_operand=operand) if not macs else [
-        Draft("matmul", [a.name, b.name], names(view.results), "".join(roles), {"row_operand": operand}, macs=macs)
-    ]
+    if operand >= 0:
+        roles[-1 if operand == 0 else -2] = "C"
+    attrs: Attributes = {"row_operand": operand}
+    return [Draft("matmul", [a.name, b.name], names(view.results), "".join(roles), attrs, macs=macs)]
 
 
 def reduce(view: View) -> list[Draft]:
@@ -229,22 +227,22 @@ _UNARY: Final = (
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
     "HardSwish IsInf IsNaN LeakyRelu Log Mish Neg Not PRelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin "
     "Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
-).split()
+)
 _POINTWISE: Final = (
     "Add And BitShift BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "
     "Mod Mul Or Pow Sub Sum Where Xor"
-).split()
-_IDENTITY: Final = "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear".split()
+)
+_IDENTITY: Final = "Cast CastLike DequantizeLinear Dropout Identity QuantizeLinear"
 _REDUCE: Final = (
     "ArgMax ArgMin ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare"
-).split()
+)
 
 MATH_RULES: Final[dict[str, Rule]] = {
-    **dict.fromkeys(_UNARY, unary),
-    **dict.fromkeys(_POINTWISE, pointwise),
-    **dict.fromkeys(_IDENTITY, identity),
-    **dict.fromkeys(_REDUCE, reduce),
+    **dict.fromkeys(_UNARY.split(), unary),
+    **dict.fromkeys(_POINTWISE.split(), pointwise),
+    **dict.fromkeys(_IDENTITY.split(), identity),
+    **dict.fromkeys(_REDUCE.split(), reduce),
     **dict.fromkeys(("GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"), global_pool),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), softmax),
     **dict.fromkeys(("LayerNormalization", "RMSNormalization"), layer_norm),

@@ -135,7 +135,10 @@ def _transposed_pads(view: View, x: Value, kernel: Dims) -> Dims:
     strides, dilations = view.attr("strides", (1,) * n), view.attr("dilations", (1,) * n)
     extra = view.attr("output_padding", (0,) * n)
     totals = [
-        max(strides[i] * (x.dims[2 + i] - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - view.result.dims[2 + i], 0)
+        max(
+            strides[i] * (x.dims[2 + i] - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - view.result.dims[2 + i],
+            0,
+        )
         for i in range(n)
     ]
     return _shared_out(totals, extra_first=mode != "SAME_UPPER")

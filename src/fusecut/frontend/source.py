@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
 import onnx
-from google.protobuf.message import DecodeError
-from onnx import helper, numpy_helper
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import helper
 
 from fusecut.errors import ModelError
-from fusecut.frontend.values import MAX_CONSTANT, Array, Dims, Node, Value
+from fusecut.frontend.constants import array_of
+from fusecut.frontend.values import Node, Value
 
 MAX_FILE_BYTES: Final = 2**31
 MAX_NODES: Final = 200_000
@@ -89,7 +91,7 @@ def _parse(file: Path, content: bytes) -> onnx.ModelProto:
     if not content:
         raise ModelError(f"{file}: the file is empty; give an ONNX file")
     try:
-        model = onnx.ModelProto.FromString(content)
+        model: onnx.ModelProto = onnx.ModelProto.FromString(content)
     except DecodeError:
         if content[0] == _FIRST_FIELD:
             what = "starts like ONNX but is truncated, damaged or nested too deeply; export or download it again"
@@ -98,9 +100,25 @@ def _parse(file: Path, content: bytes) -> onnx.ModelProto:
         raise ModelError(f"{file}: {what}") from None
     if not model.HasField("graph"):
         raise ModelError(f"{file}: is not an ONNX model: there is no graph in it; export the network to ONNX first")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise ModelError(f"{file}: is damaged: a name in it is not UTF-8 text; export or download it again")
     if not model.graph.node:
         raise ModelError(f"{file}: the graph has no nodes, only weights; export the network, not its parameters")
     return model
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """Every name that is used; protobuf hands out bytes for one that is not valid UTF-8."""
+    graph = model.graph
+    for node in chain(graph.node, *(f.node for f in model.functions)):
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
+    for value in chain(graph.input, graph.output, graph.value_info):
+        yield value.name
+        yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+    yield from (t.name for t in graph.initializer)
+    yield from (t.values.name for t in graph.sparse_initializer)
+    yield from (o.domain for o in model.opset_import)
+    yield from chain.from_iterable((f.domain, f.name) for f in model.functions)
 
 
 def _inlined(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -112,9 +130,10 @@ def _inlined(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     from onnx import inliner
 
     try:
-        return inliner.inline_local_functions(model)
+        inlined = inliner.inline_local_functions(model)
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{file}: its local functions cannot be inlined ({_first_line(error)})") from None
+    return inlined
 
 
 def _node_count(file: Path, model: onnx.ModelProto) -> int:
@@ -191,32 +210,16 @@ def _control_flow(file: Path, proto: onnx.NodeProto, name: str) -> ModelError:
 def _constants(file: Path, graph: onnx.GraphProto) -> dict[str, Value]:
     constants = {}
     for tensor in graph.initializer:
-        constants[tensor.name] = constant_of(tensor, tensor.name)
+        data = array_of(tensor)
+        dims = tuple(tensor.dims)
+        constants[tensor.name] = Value(tensor.name, tensor.data_type, dims, data=data, constant=True)
     for sparse in graph.sparse_initializer:
         name = sparse.values.name
-        constants[name] = Value(name, sparse.values.data_type, tuple(sparse.dims), constant=True, literal=True)
+        constants[name] = Value(name, sparse.values.data_type, tuple(sparse.dims), constant=True)
     for value in constants.values():
         if any(d < 0 for d in value.dims):
             raise ModelError(f"{file}: constant {value.name!r} has shape {value.dims}: no dimension can be negative")
     return constants
-
-
-def constant_of(tensor: onnx.TensorProto, name: str) -> Value:
-    """A constant from its proto: the shape always, the values only when they are few and inside the file."""
-    dims = tuple(tensor.dims)
-    return Value(name, tensor.data_type, dims, data=_array(tensor, dims), constant=True, literal=True)
-
-
-def _array(tensor: onnx.TensorProto, dims: Dims) -> Array | None:
-    outside = tensor.data_location == onnx.TensorProto.EXTERNAL
-    if outside or tensor.data_type == onnx.TensorProto.STRING or any(d < 0 for d in dims):
-        return None
-    if Value("", 0, dims).elements > MAX_CONSTANT:
-        return None
-    try:
-        return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, KeyError):  # damaged values: the shape is all that is needed of weights
-        return None
 
 
 def _check_outputs(file: Path, outputs: Sequence[str], known: Iterable[str], nodes: Sequence[Node]) -> None:

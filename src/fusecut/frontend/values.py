@@ -26,7 +26,6 @@ class Value:
 
     ``roles`` has one letter per axis: N batch, C channels, H rows, W columns; at most one H.
     It is empty for constants. ``data`` is there for small constants whose values are known.
-    ``literal``: written in the file as it is, not computed from other values.
     """
 
     name: str
@@ -35,10 +34,10 @@ class Value:
     roles: str = ""
     data: Array | None = None
     constant: bool = False
-    literal: bool = False
 
     @property
     def elements(self) -> int:
+        """Product of the dimensions; 1 for a scalar."""
         return math.prod(self.dims)
 
     @property

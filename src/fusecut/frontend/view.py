@@ -107,7 +107,7 @@ def opaque(view: View, macs: int = 0) -> list[Draft]:
     for value in view.results:
         roles = natural(value.rank)
         groups.setdefault(Value("", 0, value.dims, roles).rows, []).append(value)
-    drafts = []
+    drafts: list[Draft] = []
     for index, group in enumerate(groups.values()):
         for rank, same in _by_rank(group).items():
             first = not drafts

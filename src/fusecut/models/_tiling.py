@@ -41,8 +41,9 @@ class Layer(NamedTuple):
     """A convolution, matrix product or the like, without names: equal layers share one search.
 
     Channels are those of one of ``groups``; ``kernel`` is weights per pair of an input and an
-    output channel, ``biases`` biases per output channel. ``*_bytes`` is what one touch of the
-    whole operand costs, ``*_elements`` what every further touch moves.
+    output channel, ``channel_bits`` the bits of biases and other constants per output channel.
+    ``*_bytes`` is what one touch of the whole operand costs; ``weight_elements`` and
+    ``constant_bits`` what every further touch of the weights and of those constants moves.
     """
 
     groups: int
@@ -52,7 +53,7 @@ class Layer(NamedTuple):
     rows: Axis
     cols: Axis
     kernel: int
-    biases: int
+    channel_bits: int
     in_bits: int
     weight_bits: int
     out_bits: int
@@ -62,7 +63,7 @@ class Layer(NamedTuple):
     bias_bytes: int
     out_bytes: int
     weight_elements: int
-    bias_elements: int
+    constant_bits: int
 
 
 class Choice(NamedTuple):
@@ -230,7 +231,7 @@ def _parts(layer: Layer, k: Count, c: Count, held: Count, made: Count) -> tuple[
     return (
         up(c * held * layer.in_bits),
         up(k * c * layer.kernel * layer.weight_bits),
-        up(k * layer.biases * layer.sum_bits),
+        up(k * layer.channel_bits),
         up(k * made * (layer.out_bits + (layer.sum_bits - layer.out_bits) * split)),
     )
 
@@ -247,7 +248,7 @@ def _bill(layer: Layer, go: Passes, rows: Count, cols: Count) -> Bill:
     made = layer.images * extent(layer.rows) * extent(layer.cols) * layer.groups * layer.out_channels
     sums = up((go.visits - 1) * made * layer.sum_bits)
     weights = layer.weight_bytes + up((go.weights - 1) * layer.weight_elements * layer.weight_bits)
-    weights = weights + layer.bias_bytes + up((go.biases - 1) * layer.bias_elements * layer.sum_bits)
+    weights = weights + layer.bias_bytes + up((go.biases - 1) * layer.constant_bits)
     reads = layer.in_bytes + up(again * layer.in_bits) + weights + sums
     return Bill(reads, layer.out_bytes + sums, weights)
 
@@ -266,7 +267,8 @@ def price(layer: Layer, tile: Tile) -> Choice:
 def best(layer: Layer, capacity: int) -> Choice | Shortage:
     """The fewest DRAM bytes within ``capacity`` over all integer tiles and loop orders.
 
-    Ties: full width before column strips, then the smallest buffer, then a fixed order.
+    Ties: full width before column strips, then the smallest buffer, then a fixed order (for an op
+    that sees nothing but padding the buffer may not be the smallest).
     O(1) tiles when everything can be touched once at full width, else
     O(sqrt(C) * cuts(rows) * cuts(cols)) array elements; k is solved for, not enumerated.
     """
@@ -361,7 +363,7 @@ def _largest_k(layer: Layer, grid: Ints, capacity: int) -> Ints:
 
     c, rows, cols, held = grid[:4]
     width = np.where(c < layer.in_channels, layer.sum_bits, layer.out_bits)
-    each = c * layer.kernel * layer.weight_bits + layer.biases * layer.sum_bits + rows * cols * width
+    each = c * layer.kernel * layer.weight_bits + layer.channel_bits + rows * cols * width
     k: Ints = np.clip((8 * capacity - c * held * layer.in_bits) // each, 1, layer.out_channels)
     while True:
         over = footprint(layer, k, c, held, rows * cols) > capacity

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
 from fusecut.cost import BufferFloor, Cost, Infeasible, Planned
-from fusecut.ir import Graph, Group, Op, Tensor, bits
+from fusecut.ir import Graph, Group, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models._tiling import Axis, Choice, Cut, Layer, Shortage, best, cut, cuts, extent
 from fusecut.ops import COLS, ROWS, axis_map
@@ -61,12 +61,12 @@ class Layerwise:
         cost = Cost(found.read_bytes, found.write_bytes, found.weight_bytes, need, need, op.macs)
         return Planned(schedule, cost)
 
-    def dram_floor_bytes(self, graph: Graph, group: Group, machine: Machine) -> int:
-        """Every tensor that crosses, and every weight, once. O(ops of the group)."""
-        tensors = graph.reads(group) + graph.writes(group)
-        return _nbytes(graph, tensors) + sum(graph.ops[i].weight_bytes for i in bits(group))
+    @property
+    def touches_once(self) -> bool:
+        """No tiling moves less than every tensor and weight once."""
+        return True
 
-    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:  # noqa: ARG002
         """Nothing for one op, more than any buffer for two: no group of two ops is feasible."""
         return _OneOp()
 
@@ -76,7 +76,7 @@ class _OneOp:
 
     start: int = 0
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+    def extend(self, group: Group, floor_bytes: int, op: int) -> int:  # noqa: ARG002
         return _TOO_BIG if group & ~(1 << op) else 0
 
 
@@ -128,6 +128,8 @@ def _layer(graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     groups, c, k = channels
     images, rows, cols = axes
+    kernel = max(1, op.weight_elements // (groups * c * k))
+    others = max(0, op.weight_elements - kernel * groups * c * k)  # slopes of a folded PRelu
     return Layer(
         groups=groups,
         out_channels=k,
@@ -135,8 +137,8 @@ def _layer(graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int
         images=images,
         rows=rows,
         cols=cols,
-        kernel=-(-op.weight_elements // (groups * c * k)),
-        biases=-(-op.bias_elements // (groups * k)),
+        kernel=kernel,
+        channel_bits=-(-op.bias_elements // (groups * k)) * op.bias_bits + -(-others // (groups * k)) * op.weight_bits,
         in_bits=source.bits,
         weight_bits=op.weight_bits,
         out_bits=made.bits,
@@ -145,8 +147,8 @@ def _layer(graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int
         weight_bytes=_packed(op.weight_elements, op.weight_bits),
         bias_bytes=op.bias_bytes,
         out_bytes=made.nbytes,
-        weight_elements=op.weight_elements,
-        bias_elements=op.bias_elements,
+        weight_elements=op.weight_elements - others,
+        constant_bits=op.bias_elements * op.bias_bits + others * op.weight_bits,
     )
 
 
@@ -167,8 +169,9 @@ def _linear(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
     features = op.attrs.get("in_features")
     if not isinstance(features, int):
         features = source.elements // source.batch if op.attrs.get("flatten") else source.channels
-    results, positions = op.weight_elements // features, source.elements // features
-    if len(op.inputs) > 1 or not results or positions * results != made.elements:
+    positions = max(1, source.elements // features)
+    results = made.elements // positions
+    if len(op.inputs) > 1 or positions * results != made.elements or features * results > op.weight_elements:
         return _resident(graph, op, capacity)
     return best(_layer(graph, op, (1, features, results), (1, positions, 1)), capacity)
 
@@ -200,13 +203,18 @@ def _product(graph: Graph, op: Op) -> Layer | None:
     n = right.dims[-1] if len(right.dims) > 1 else 1
     f = op.macs // made.elements if op.macs else left.dims[-1]
     batch = made.elements // (m * n)
-    if batch * m * n != made.elements or not f or left.elements % (m * f) or right.elements % (f * n):
+    if batch * m * n != made.elements or not f or not _repeats(batch, left, m * f) or not _repeats(batch, right, f * n):
         return None
     if right.elements == f * n:
         return _activations(op, (left, right, made), (1, f, n), batch * m)
     if left.elements == m * f:
         return _activations(op, (right, left, made), (1, f, m), batch * n)
     return _activations(op, (left, right, made), (batch, f, n), m)
+
+
+def _repeats(batch: int, operand: Tensor, matrix: int) -> bool:
+    """Whether an operand is so many matrices, at most one for each member of the batch."""
+    return operand.elements % matrix == 0 and batch % (operand.elements // matrix) == 0
 
 
 def _activations(op: Op, operands: tuple[Tensor, Tensor, Tensor], channels: tuple[int, int, int], rows: int) -> Layer:
@@ -221,7 +229,7 @@ def _activations(op: Op, operands: tuple[Tensor, Tensor, Tensor], channels: tupl
         rows=rows,
         cols=1,
         kernel=1,
-        biases=-(-op.bias_elements // (groups * k)),
+        channel_bits=-(-op.bias_elements // (groups * k)) * op.bias_bits,
         in_bits=source.bits,
         weight_bits=weights.bits,
         out_bits=made.bits,
@@ -231,7 +239,7 @@ def _activations(op: Op, operands: tuple[Tensor, Tensor, Tensor], channels: tupl
         bias_bytes=op.bias_bytes,
         out_bytes=made.nbytes,
         weight_elements=needed,
-        bias_elements=op.bias_elements,
+        constant_bits=op.bias_elements * op.bias_bits,
     )
 
 
@@ -400,7 +408,7 @@ def _span(graph: Graph, op: Op, held: bool, constants: bool) -> Choice:
     )
 
 
-def _opaque(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
+def _opaque(graph: Graph, op: Op, _capacity: int) -> Choice | Shortage:
     """Run outside the accelerator: its tensors cross once, and it holds nothing here."""
     return _touch_once(graph, op, 0, None)
 

@@ -1,76 +1,208 @@
-"""Forced cuts: bytes that every plan moves because some stretch of ops cannot fit the buffer."""
+"""Which ops can share a group at all, and the bytes that every plan must move because some cannot."""
 
 from __future__ import annotations
 
-from fusecut.ir import Graph, bits
+from fusecut.cost import Infeasible
+from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 
 
-def forced_cuts(problem: Problem) -> list[int]:
-    """Bytes of forced cuts that executing each op settles; their sum is a lower bound.
+class Reach:
+    """For each op, the later ops that some group can hold together with it, by the buffer floor.
 
-    Ops are covered by disjoint paths. A *window* of a path whose convex closure overflows the
-    buffer even by its floor lies in no feasible group, so one of the tensors along it is written
-    and read: 2 |t| bytes, or |t| for a network output, which is written anyway. Windows that share
-    no tensor add up; best[k] packs them into path[k:]. An op in position k settles
-    best[k] - best[k+1], so what remains after any ideal is the sum over the ops outside it.
-
-    That remainder is consistent: a group that leads from one ideal to the next holds no whole
-    window, so along each path it settles at most one window's bytes, and when that window is only
-    begun, the tensor at the boundary is written by the group and read after it.
-    O(sum over paths of length * closure).
+    Two ops v before w share a group only if the floor of their convex closure fits.
     """
-    settled = [0] * len(problem.graph)
-    for path in disjoint_paths(problem.graph):
-        best = _packing(problem, path)
+
+    def __init__(self, problem: Problem) -> None:
+        self.graph = problem.graph
+        self.floor = problem.buffer_floor
+        self.capacity = problem.capacity_bytes
+        self._mates: dict[int, Group] = {}
+        self._needs: dict[int, Group] = {}
+
+    def mates(self, op: int) -> Group:
+        """Descendants of ``op`` that can share a group with it. O(descendants within reach)."""
+        known = self._mates.get(op)
+        if known is None:
+            known = self._mates[op] = self._explore(op)
+        return known
+
+    def _explore(self, op: int) -> Group:
+        """Walk downstream in topological order; closures grow from those of the predecessors."""
+        graph, floor = self.graph, self.floor
+        start = 1 << op
+        closures = {op: (start, floor.extend(0, floor.start, op))}
+        mates, near = 0, graph.succs[op]
+        while near:
+            low = near & -near
+            near ^= low
+            mate = low.bit_length() - 1
+            inside = [p for p in bits(graph.preds[mate]) if p == op or graph.descendants[op] >> p & 1]
+            if any(p not in closures for p in inside):
+                continue
+            closure, nbytes = max((closures[p] for p in inside), key=lambda c: (c[0].bit_count(), c[0]))
+            for p in inside:
+                for missing in bits(closures[p][0] & ~closure):
+                    closure, nbytes = closure | 1 << missing, floor.extend(closure, nbytes, missing)
+            nbytes = floor.extend(closure, nbytes, mate)
+            if nbytes <= self.capacity:
+                closures[mate] = (closure | low, nbytes)
+                mates |= low
+                near |= graph.succs[mate]
+        return mates
+
+    def seeds(self, ideal: Group) -> list[int]:
+        """Ready ops from which the next group may be grown without losing every best plan.
+
+        A set U of ready ops is enough when every unexecuted ancestor of an op that can share a
+        group with some u in U comes after (or is) an op of U. For take the groups that hold the
+        ops of U in any plan: one that waits for something waits, by that condition, for another
+        one of them, and as the plan has no cycle, some one of them waits for nothing: it may run
+        first. U is grown from each ready op in turn; the smallest is taken, the first on a tie.
+        """
+        graph = self.graph
+        rest = graph.everything & ~ideal
+        ready = [op for op in bits(rest) if not graph.preds[op] & rest]
+        best = ready
+        for op in ready if len(ready) > 1 else ():
+            chosen = self._closed(op, ready, rest, len(best))
+            if chosen is not None and len(chosen) < len(best):
+                best = chosen
+            if len(best) == 1:
+                break
+        return best
+
+    def _closed(self, op: int, ready: list[int], rest: Group, limit: int) -> list[int] | None:
+        """The smallest sufficient set with ``op``, or None if it is not smaller than ``limit``."""
+        descendants = self.graph.descendants
+        chosen, covered, todo = [op], descendants[op] | 1 << op, [op]
+        while todo:
+            missing = self._ancestors_of_mates(todo.pop()) & rest & ~covered
+            for other in ready if missing else ():
+                reaches = descendants[other] | 1 << other
+                if reaches & missing and other not in chosen:
+                    chosen.append(other)
+                    todo.append(other)
+                    covered |= reaches
+                    if len(chosen) >= limit:
+                        return None
+        return sorted(chosen)
+
+    def _ancestors_of_mates(self, op: int) -> Group:
+        known = self._needs.get(op)
+        if known is None:
+            known = 0
+            for mate in bits(self.mates(op)):
+                known |= self.graph.ancestors[mate] | 1 << mate
+            self._needs[op] = known
+        return known
+
+
+class ForcedCuts:
+    """Bytes that every plan moves beyond touching the network's weights, inputs and outputs once.
+
+    Three kinds, none counted twice:
+
+    * *Ops that must run alone* (their own floor overflows) cost what the model says they cost:
+      ``extra[op]`` bytes above touching each of their tensors once.
+    * *Forced tensors*: an op and a reader of its tensor t that cannot share a group. t is written
+      and read, 2 |t| (|t| if it is a network output, which is written anyway). Where several
+      readers can share a group neither with the maker nor with each other (``apart[t]``), each
+      reads it for itself: |t| more for each beyond the first.
+    * *Windows*: a stretch of a path whose convex closure overflows lies in no group, so one of the
+      tensors along it is cut. The ops are covered by disjoint paths; windows that share no tensor
+      add up, and best[k] packs them into path[k:]. Windows with a forced tensor inside count 0.
+
+    ``settled[op]`` is what executing the op takes off the bound, so that the remainder after an
+    ideal is a sum over the ops outside it. It is consistent: the group that leads from one ideal to
+    the next holds no whole window and no forced pair, and where it ends inside a window it writes
+    a tensor that somebody reads later. O(sum of path lengths * closure).
+    """
+
+    def __init__(self, problem: Problem, reach: Reach) -> None:
+        graph = problem.graph
+        self.graph, self.reach = graph, reach
+        self.extra = [0] * len(graph)
+        self.settled = [0] * len(graph)
+        self.apart = [0] * len(graph.tensors)
+        self.total_bytes = 0
+        if not problem.touches_once:
+            return
+        self._forced: set[tuple[int, int]] = set()
+        self._alone(problem)
+        self._tensors()
+        for path in disjoint_paths(graph):
+            self._windows(path)
+        touched = graph.touch_once_bytes(graph.everything)
+        waiting = sum(max(0, a.bit_count() - 1) * graph.tensors[t].nbytes for t, a in enumerate(self.apart))
+        self.total_bytes = touched + sum(self.settled) + sum(self.extra) + waiting
+
+    def _alone(self, problem: Problem) -> None:
+        graph, floor = self.graph, problem.buffer_floor
+        for i in range(len(graph)):
+            if floor.extend(0, floor.start, i) > problem.capacity_bytes:
+                planned = problem.plan(1 << i)
+                if not isinstance(planned, Infeasible):
+                    self.extra[i] = planned.cost.dram_bytes - graph.touch_once_bytes(1 << i)
+
+    def _tensors(self) -> None:
+        graph = self.graph
+        for t, readers in enumerate(graph.consumers):
+            maker = graph.producer[t]
+            cut = [r for r in readers if maker < 0 or not self.reach.mates(maker) >> r & 1]
+            if maker >= 0 and cut:
+                self._forced.update((maker, r) for r in readers)
+                self.settled[maker] += graph.tensors[t].nbytes * (1 if t in graph.output_set else 2)
+            apart: list[int] = []
+            for r in cut:
+                if all(self._never_meet(a, r) for a in apart):
+                    apart.append(r)
+            if len(apart) > 1:
+                self.apart[t] = sum(1 << r for r in apart)
+
+    def _never_meet(self, a: int, b: int) -> bool:
+        """Whether no group can hold both of two readers, a before b."""
+        if self.graph.descendants[a] >> b & 1:
+            return not self.reach.mates(a) >> b & 1
+        return self._lonely(a) or self._lonely(b)
+
+    def _lonely(self, op: int) -> bool:
+        """Whether the op can share a group with none of its neighbours, so with nobody."""
+        mates, graph = self.reach.mates, self.graph
+        return not mates(op) and not any(mates(p) >> op & 1 for p in bits(graph.preds[op]))
+
+    def _windows(self, path: list[int]) -> None:
+        ends = self._window_ends(path)
+        cut = [self._cut_bytes(a, b) for a, b in zip(path, path[1:], strict=False)]
+        best = [0] * (len(path) + 1)
+        for k in range(len(path) - 1, -1, -1):
+            best[k] = best[k + 1]
+            if ends[k] < len(path):
+                best[k] = max(best[k], min(cut[k : ends[k]]) + best[ends[k]])
         for k, op in enumerate(path):
-            settled[op] = best[k] - best[k + 1]
-    return settled
+            self.settled[op] += best[k] - best[k + 1]
 
+    def _cut_bytes(self, op: int, successor: int) -> int:
+        """Least bytes of separating two ops, beyond what is forced: the tensors between them, out and in."""
+        if (op, successor) in self._forced:
+            return 0
+        graph = self.graph
+        return sum(
+            graph.tensors[t].nbytes * (1 if t in graph.output_set else 2)
+            for t in graph.ops[op].outputs
+            if graph.consumer_mask[t] >> successor & 1
+        )
 
-def _packing(problem: Problem, path: list[int]) -> list[int]:
-    """best[k]: bytes forced by windows within path[k:], packed best."""
-    graph = problem.graph
-    ends = _window_ends(problem, path)
-    cut = [_cut_bytes(graph, a, b) for a, b in zip(path, path[1:], strict=False)]
-    best = [0] * (len(path) + 1)
-    for k in range(len(path) - 1, -1, -1):
-        best[k] = best[k + 1]
-        if ends[k] < len(path):
-            best[k] = max(best[k], min(cut[k : ends[k]]) + best[ends[k]])
-    return best
-
-
-def _cut_bytes(graph: Graph, op: int, successor: int) -> int:
-    """Least bytes of separating two ops: the tensors from one to the other, out and in again."""
-    return sum(
-        graph.tensors[t].nbytes * (1 if t in graph.output_set else 2)
-        for t in graph.ops[op].outputs
-        if graph.consumer_mask[t] >> successor & 1
-    )
-
-
-def _window_ends(problem: Problem, path: list[int]) -> list[int]:
-    """For each start the first end whose closure overflows the buffer; len(path) if none does."""
-    ends = []
-    end = 0
-    for k in range(len(path)):
-        end = max(end, k + 1)
-        while end < len(path) and not _overflows(problem, path[k], path[end]):
-            end += 1
-        ends.append(end)
-    return ends
-
-
-def _overflows(problem: Problem, first: int, last: int) -> bool:
-    graph, floor = problem.graph, problem.buffer_floor
-    closure = graph.descendants[first] & graph.ancestors[last] | 1 << first | 1 << last
-    nbytes, done = floor.start, 0
-    for op in bits(closure):
-        nbytes, done = floor.extend(done, nbytes, op), done | 1 << op
-        if nbytes > problem.capacity_bytes:
-            return True
-    return False
+    def _window_ends(self, path: list[int]) -> list[int]:
+        """For each start the first op on the path that cannot share its group; len(path) if all can."""
+        ends = []
+        for k, op in enumerate(path):
+            mates = self.reach.mates(op)
+            end = max(k + 1, ends[-1] if ends else 0)
+            while end < len(path) and mates >> path[end] & 1:
+                end += 1
+            ends.append(end)
+        return ends
 
 
 def disjoint_paths(graph: Graph) -> list[list[int]]:

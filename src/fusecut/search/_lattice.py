@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fusecut.ir import Graph, Group, bits
+from fusecut.ir import Group, bits
 from fusecut.problem import Problem
-from fusecut.search._cuts import forced_cuts
+from fusecut.search._cuts import ForcedCuts, Reach
 
 
 class Step(NamedTuple):
@@ -37,40 +37,34 @@ class Lattice:
     ``steps`` counts every group ever proposed: the effort of a search, the same on any machine.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, reach: Reach, cuts: ForcedCuts) -> None:
         graph = self.graph = problem.graph
         self.capacity = problem.capacity_bytes
         self.floor = problem.buffer_floor
+        self.reach = reach
         self.steps = 0
         sound = problem.touches_once
         self._size = [t.nbytes if sound else 0 for t in graph.tensors]
-        self._weight = [op.weight_bytes if sound else 0 for op in graph.ops]
-        self._forced = forced_cuts(problem) if sound else [0] * len(graph)
+        self._weight = [op.weight_bytes + extra if sound else 0 for op, extra in zip(graph.ops, cuts.extra, strict=True)]
+        self._forced = cuts.settled
+        self._apart = cuts.apart
         self._in = [tuple(dict.fromkeys(op.inputs)) for op in graph.ops]
         self._stays = [t in graph.output_set or not graph.consumer_mask[t] for t in range(len(graph.tensors))]
-        self.whole = (graph.touch_once_bytes(graph.everything) if sound else 0) + sum(self._forced)
+        self.whole = cuts.total_bytes
 
     def groups_from(self, ideal: Group, rest_bytes: int) -> Iterator[Step]:
-        """Every connected group that may follow an ideal and whose buffer floor fits, each once.
+        """Groups that may follow an ideal and whose buffer floor fits, each once: all that a best plan needs.
 
         A connected group that starts at a ready op grows by one successor at a time, together with
         that successor's missing ancestors: every connected down-set is reached that way, and every
         set on the way is connected. A branch decides on one successor: taken, or never taken.
         A single op is proposed whatever its floor: another scheme may run it.
         """
-        graph = self.graph
         start = Step(0, 0, self.floor.start, rest_bytes)
         banned = 0
-        for seed in self.ready(ideal):
-            yield from self._grow(ideal, self._add(start, ideal, seed), banned, graph.succs[seed])
+        for seed in self.reach.seeds(ideal):
+            yield from self._grow(ideal, self._add(start, ideal, seed), banned, self.graph.succs[seed])
             banned |= 1 << seed
-
-    def ready(self, ideal: Group) -> Iterator[int]:
-        """Ops all of whose predecessors are in the ideal, lowest first."""
-        preds = self.graph.preds
-        for op in bits(self.graph.everything & ~ideal):
-            if not preds[op] & ~ideal:
-                yield op
 
     def _grow(self, ideal: Group, start: Step, banned: Group, frontier: Group) -> Iterator[Step]:
         graph, capacity = self.graph, self.capacity
@@ -109,6 +103,9 @@ class Lattice:
             elif not readers & group:
                 dram += size[t]
             if not readers & left:
+                rest -= size[t]
+            apart = self._apart[t]
+            if apart >> op & 1 and apart & left:
                 rest -= size[t]
         for t in graph.ops[op].outputs:
             dram += size[t]

@@ -21,8 +21,12 @@ from fusecut.cost import Infeasible
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
+from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice, Step
 from fusecut.search.protocol import Proposal
+
+
+_STEPS_PER_PROPOSAL = 500
 
 
 class _Label(NamedTuple):
@@ -67,14 +71,15 @@ class Exact:
         yield from search.run(self.first_effort)
         if search.done:
             return
-        yield from search.take(beam_plan(problem, self.beam))
+        yield from search.take(beam_plan(search.lattice, problem, self.beam))
         yield from search.run(self.effort)
 
 
 class _AStar:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.lattice = Lattice(problem)
+        reach = Reach(problem)
+        self.lattice = Lattice(problem, reach, ForcedCuts(problem, reach))
         self.scale = len(problem.graph) + 1
         self.settled: dict[Group, _Settled] = {}
         self.best: int | None = None
@@ -95,6 +100,7 @@ class _AStar:
 
     def run(self, effort: int) -> Iterator[Proposal]:
         """Settle ideals until the whole network is one of them, or the effort is spent."""
+        shown = self.lattice.steps
         while self.open and self.lattice.steps < effort:
             label = heapq.heappop(self.open)
             if label.ideal in self.settled or not self._verify(label):
@@ -105,7 +111,8 @@ class _AStar:
                 yield Proposal(Partition(self.problem.graph, self._groups()), label.reached // self.scale)
                 return
             self._expand(label)
-            if len(self.settled) % 64 == 0:
+            if self.lattice.steps >= shown + _STEPS_PER_PROPOSAL:
+                shown = self.lattice.steps
                 yield Proposal(None, self.bound_bytes())
         self.done = not self.open
         yield Proposal(None, self.bound_bytes())
@@ -155,12 +162,12 @@ class _AStar:
         return groups[::-1]
 
 
-def beam_plan(problem: Problem, width: int) -> list[Group] | None:
+def beam_plan(lattice: Lattice, problem: Problem, width: int) -> list[Group] | None:
     """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
 
     Returns None when an op cannot run under any scheme. O(ops * width) expansions.
     """
-    lattice, everything = Lattice(problem), problem.graph.everything
+    everything = problem.graph.everything
     layers: dict[int, dict[Group, list[tuple[int, Group, Step]]]] = {0: {0: []}}
     settled: dict[Group, _Settled] = {}
     rests = {0: lattice.whole}

@@ -1,0 +1,198 @@
+"""Network inputs: which of them are activations, what shape they have, how they are laid out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Final
+
+import onnx
+
+from fusecut.frontend.layout import natural
+from fusecut.frontend.shapes import MAX_ELEMENTS
+from fusecut.frontend.source import Source
+from fusecut.frontend.values import Dims, Node, Value
+
+_PARAMETERS: Final[Mapping[str, tuple[int, ...]]] = {
+    "BatchNormalization": (1, 2, 3, 4),
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "Gemm": (1, 2),
+    "GroupNormalization": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
+    "PRelu": (1,),
+    "QuantizeLinear": (1, 2),
+}
+"""Operand positions that hold parameters: an input read only there is a weight without a value."""
+
+_NEUTRAL: Final = frozenset(
+    {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Relu", "Sub"}
+)
+"""Ops that say nothing about which axis is which."""
+
+_CHANNELS_FIRST: Final = frozenset(
+    {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "InstanceNormalization", "MaxPool"}
+)
+"""Ops whose channels are always axis 1."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller wants instead of the file's shapes."""
+
+    batch: int | None
+    shapes: Mapping[str, Dims]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All inputs as values with the file's batch.
+
+    ``images``: how often the network of the file runs, side by side, to make the asked batch.
+    ``reshaped``: the values have other shapes than the file's.
+    """
+
+    values: dict[str, Value]
+    images: Fraction
+    reshaped: bool
+    parameters: tuple[str, ...]
+
+
+def resolve(source: Source, asked: Asked) -> Inputs:
+    """Give every input its dimensions and roles.
+
+    Another batch does not change what is inferred: the network is inferred for the batch of the
+    file (1 where it is open), as exporters write that batch into reshapes; ``images`` copies of it
+    are then the asked batch. Only inputs asked in different multiples are inferred as they are.
+
+    Raises:
+        ModelError: no input, an unknown override, or a dimension that is unknown, empty or too large.
+    """
+    readers = _readers(source)
+    parameters = tuple(v.name for v in source.inputs if _is_parameter(readers.get(v.name, ())))
+    activations = [v for v in source.inputs if v.name not in parameters]
+    _check_asked(source, asked, [v.name for v in activations])
+    if not activations:
+        raise source.fail("the graph has no inputs besides weights; export the network with its input")
+    values, copies, reshaped = {}, set(), False
+    for proto in source.inputs:
+        constant = proto.name in parameters
+        written = _written(source, proto)
+        dims = _dims(source, proto.name, written, Asked(None, {}) if constant else asked)
+        roles = "" if constant else _roles(proto.name, dims, readers)
+        values[proto.name] = Value(proto.name, proto.type.tensor_type.elem_type, dims, roles, constant=constant)
+        if not constant and len(dims) > 1:
+            copies.add(Fraction(dims[0], _file_batch(written)))
+            reshaped = reshaped or dims[1:] != written[1:]
+    if len(copies) > 1:
+        return Inputs(values, Fraction(1), True, parameters)
+    images = copies.pop() if copies else Fraction(1)
+    single = {name: value if value.constant else _one(value, images) for name, value in values.items()}
+    return Inputs(single, images, reshaped, parameters)
+
+
+def _file_batch(written: tuple[int | str, ...]) -> int:
+    first = written[0]
+    return first if isinstance(first, int) and first > 0 else 1
+
+
+def _one(value: Value, images: Fraction) -> Value:
+    """The input with the batch of the file."""
+    if value.rank < 2:
+        return value
+    return replace(value, dims=(int(value.dims[0] / images), *value.dims[1:]))
+
+
+def _readers(source: Source) -> dict[str, list[tuple[Node, int]]]:
+    names = {v.name for v in source.inputs}
+    readers: dict[str, list[tuple[Node, int]]] = {}
+    for node in source.nodes:
+        for position, name in enumerate(node.inputs):
+            if (
+                name in names
+                or node.op_type in _NEUTRAL
+                or node.op_type == "Transpose"
+                or node.op_type in _CHANNELS_FIRST
+            ):
+                readers.setdefault(name, []).append((node, position))
+    return readers
+
+
+def _is_parameter(readers: Sequence[tuple[Node, int]]) -> bool:
+    return bool(readers) and all(position in _PARAMETERS.get(node.op_type, ()) for node, position in readers)
+
+
+def _check_asked(source: Source, asked: Asked, names: Sequence[str]) -> None:
+    if asked.batch is not None and asked.batch < 1:
+        raise source.fail(f"a batch of {asked.batch} was asked for; it must be at least 1")
+    for name in asked.shapes:
+        if name not in names:
+            raise source.fail(f"there is no input {name!r} to give a shape; the inputs are {', '.join(names)}")
+
+
+def _written(source: Source, proto: onnx.ValueInfoProto) -> tuple[int | str, ...]:
+    """The dimensions in the file; open ones by their name, '?' if they have none."""
+    kind = proto.type.tensor_type
+    if not proto.type.HasField("tensor_type"):
+        raise source.fail(f"input {proto.name!r} is not a tensor; export the network with tensor inputs only")
+    if not kind.HasField("shape"):
+        raise source.fail(
+            f"input {proto.name!r} has no shape in the file; give it: --input-shape {proto.name}=1x3x224x224"
+        )
+    return tuple(int(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim)
+
+
+def _dims(source: Source, name: str, written: tuple[int | str, ...], asked: Asked) -> Dims:
+    wanted: tuple[int | str, ...] = written
+    if name in asked.shapes:
+        wanted = tuple(asked.shapes[name])
+        if len(wanted) != len(written):
+            raise source.fail(f"input {name!r} has {len(written)} dimensions {written}, {len(wanted)} were given")
+    elif len(written) > 1:
+        first = asked.batch if asked.batch is not None else written[0]
+        wanted = (1 if isinstance(first, str) else first, *written[1:])
+    dims = []
+    for axis, size in enumerate(wanted):
+        if isinstance(size, str):
+            raise source.fail(
+                f"dimension {axis} of input {name!r} is open ({size}) in {_text(written)}; give it: "
+                f"--input-shape {name}=1x3x224x224"
+            )
+        dims.append(size)
+    return _checked(source, name, tuple(dims))
+
+
+def _text(written: tuple[int | str, ...]) -> str:
+    return "x".join(str(d) for d in written)
+
+
+def _checked(source: Source, name: str, dims: Dims) -> Dims:
+    if any(d < 1 for d in dims):
+        raise source.fail(
+            f"input {name!r} has shape {_text(dims)}: every dimension must be at least 1; give another: "
+            f"--input-shape {name}=1x3x224x224"
+        )
+    if Value(name, 0, dims).elements > MAX_ELEMENTS:
+        raise source.fail(f"input {name!r} has shape {_text(dims)}: more than 2**40 elements; give a smaller one")
+    return dims
+
+
+def _roles(name: str, dims: Dims, readers: Mapping[str, Sequence[tuple[Node, int]]]) -> str:
+    """Natural roles, unless the network itself turns the input around first.
+
+    NHWC if the only reader, past element-wise ops, is Transpose(0, 3, 1, 2); (N, C, rows) if a
+    one-dimensional convolution or pool reads it.
+    """
+    while True:
+        found = [node for node, _ in readers.get(name, ())]
+        if len(dims) == 3 and any(node.op_type in _CHANNELS_FIRST for node in found):
+            return "NCH"
+        if len(found) != 1 or (found[0].op_type not in _NEUTRAL and found[0].op_type != "Transpose"):
+            return natural(len(dims))
+        if found[0].op_type == "Transpose":
+            moved = list(found[0].attrs.get("perm", ()))
+            return "NHWC" if moved == [0, 3, 1, 2] else natural(len(dims))
+        name = found[0].outputs[0]

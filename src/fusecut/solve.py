@@ -1,0 +1,203 @@
+"""Runs a searcher under a budget and judges what it proposes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from fusecut._version import __version__
+from fusecut.cost import NO_COST, Cost, CostModel, Infeasible, Planned
+from fusecut.errors import FusecutError
+from fusecut.ir import Graph, bits
+from fusecut.machine import Machine
+from fusecut.models import Layerwise, scheme_model
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+from fusecut.search import Exact, Searcher
+from fusecut.solution import Provenance, Solution, Status, TracePoint
+
+
+class Progress(NamedTuple):
+    """What a caller may show while a search runs."""
+
+    dram_bytes: int | None
+    bound_bytes: int
+    plans_proposed: int
+    evaluations: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop asking the searcher; None: never. Seconds make a run depend on the machine."""
+
+    max_plans: int | None = None
+    max_evaluations: int | None = None
+    max_seconds: float | None = None
+
+    def spent(self, plans: int, evaluations: int, seconds: float) -> bool:
+        return any(
+            limit is not None and used >= limit
+            for used, limit in (
+                (plans, self.max_plans),
+                (evaluations, self.max_evaluations),
+                (seconds, self.max_seconds),
+            )
+        )
+
+
+@dataclass
+class _Run:
+    """Best so far; the only judge of what a searcher proposes."""
+
+    problem: Problem
+    started: float = field(default_factory=perf_counter)
+    best: Partition | None = None
+    dram_bytes: int | None = None
+    bound_bytes: int = 0
+    plans: int = 0
+    stopped: bool = False
+    trace: list[TracePoint] = field(default_factory=list)
+
+    def take(self, partition: Partition | None, bound_bytes: int | None) -> None:
+        if bound_bytes is not None:
+            self.bound_bytes = max(self.bound_bytes, bound_bytes)
+        if partition is None:
+            return
+        self.plans += 1
+        cost = self.problem.cost(partition)
+        if isinstance(cost, Cost) and (self.dram_bytes is None or cost.dram_bytes < self.dram_bytes):
+            self.best, self.dram_bytes = partition, cost.dram_bytes
+            seconds = perf_counter() - self.started
+            self.trace.append(TracePoint(self.plans, self.problem.evaluations, seconds, cost.dram_bytes))
+
+    def progress(self) -> Progress:
+        seconds = perf_counter() - self.started
+        return Progress(self.dram_bytes, self.bound_bytes, self.plans, self.problem.evaluations, seconds)
+
+    def status(self) -> Status:
+        if self.best is None:
+            return Status.budget if self.stopped else Status.infeasible
+        if self.dram_bytes == self.bound_bytes:
+            return Status.optimal
+        return Status.budget if self.stopped else Status.feasible
+
+
+def solve(
+    graph: Graph,
+    buffer: str | int | None = None,
+    *,
+    machine: Machine | None = None,
+    scheme: str = "mixed",
+    model: CostModel | None = None,
+    search: Searcher | None = None,
+    max_plans: int | None = None,
+    max_evaluations: int | None = None,
+    max_seconds: float | None = None,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Solution:
+    """The plan that moves the fewest bytes between buffer and DRAM.
+
+    Args:
+        graph: the network, from :func:`fusecut.load` or :func:`fusecut.zoo`.
+        buffer: on-chip capacity, ``"256KiB"`` or bytes, 8-bit tensors and weights; or give ``machine``.
+        scheme: ``mixed``, ``lbdf`` or ``layerwise``; or give any cost ``model``.
+        search: the searcher, by default :class:`fusecut.search.Exact`.
+        max_plans, max_evaluations, max_seconds: budgets; the best plan so far is returned.
+        seed: of all randomness.
+
+    An interrupt (Ctrl-C) ends the search like a spent budget: the best plan so far is returned.
+
+    Raises:
+        FusecutError: neither or both of ``buffer`` and ``machine`` given.
+        UnitError, MachineError, UnknownNameError: see there.
+    """
+    if (buffer is None) == (machine is None):
+        raise FusecutError("give either a buffer size or a machine")
+    machine = machine if machine is not None else Machine.of(buffer or 0)
+    model = model if model is not None else scheme_model(scheme)
+    search = search if search is not None else Exact()
+    problem = Problem(graph, machine, model)
+    refusals = _refusals(problem)
+    run = _Run(problem)
+    if not refusals:
+        _drive(run, search, Budget(max_plans, max_evaluations, max_seconds), seed, on_progress)
+    if provenance is None:
+        provenance = Provenance(graph.name, "", "", model.name, search.name, None, __version__)
+    return _solution(run, machine, refusals, seed, provenance)
+
+
+def _drive(
+    run: _Run, search: Searcher, budget: Budget, seed: int, on_progress: Callable[[Progress], None] | None
+) -> None:
+    proposals = search.propose(run.problem, np.random.default_rng(seed))
+    try:
+        for partition, bound_bytes in proposals:
+            run.take(partition, bound_bytes)
+            if on_progress is not None:
+                on_progress(run.progress())
+            if run.dram_bytes is not None and run.dram_bytes == run.bound_bytes:
+                return
+            if budget.spent(run.plans, run.problem.evaluations, perf_counter() - run.started):
+                run.stopped = True
+                return
+        run.stopped = getattr(search, "anytime", False)
+    except KeyboardInterrupt:
+        run.stopped = True
+
+
+def _refusals(problem: Problem) -> list[tuple[str, Infeasible]]:
+    """Ops that cannot run alone and that the model's floor rules out of every group, too."""
+    found = []
+    for i, op in enumerate(problem.graph.ops):
+        planned = problem.plan(1 << i)
+        if isinstance(planned, Infeasible):
+            floor = problem.buffer_floor.extend(0, problem.buffer_floor.start, i)
+            if floor > problem.capacity_bytes:
+                found.append((op.name, planned))
+    return found
+
+
+def _solution(
+    run: _Run, machine: Machine, refusals: list[tuple[str, Infeasible]], seed: int, provenance: Provenance
+) -> Solution:
+    problem, best = run.problem, run.best
+    planned = tuple(p for g in (best.groups if best else ()) if isinstance(p := problem.plan(g), Planned))
+    cost = sum((p.cost for p in planned), NO_COST)
+    status = Status.infeasible if refusals else run.status()
+    return Solution(
+        machine=machine,
+        partition=best,
+        planned=planned,
+        cost=cost,
+        status=status,
+        bound_bytes=run.bound_bytes,
+        floor_bytes=problem.graph.touch_once_bytes(problem.graph.everything),
+        layerwise_bytes=layerwise_bytes(problem.graph, machine),
+        plans_proposed=run.plans,
+        evaluations=problem.evaluations,
+        seconds=perf_counter() - run.started,
+        seed=seed,
+        provenance=provenance,
+        trace=tuple(run.trace),
+        refusals=tuple(refusals),
+        notes=problem.graph.notes,
+    )
+
+
+def layerwise_bytes(graph: Graph, machine: Machine) -> int | None:
+    """DRAM bytes with no fusion at all: every op alone under its best tiling; None if one cannot run."""
+    total = 0
+    model = Layerwise()
+    for i in bits(graph.everything):
+        planned = model.plan(graph, 1 << i, machine)
+        if isinstance(planned, Infeasible):
+            return None
+        total += planned.cost.dram_bytes
+    return total
