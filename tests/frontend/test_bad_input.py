@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import DATA, ints, model_of, weights
 from onnx import TensorProto, helper
+from onnx_models import DATA, ints, model_of, weights
 
 from fusecut.errors import ModelError, UnknownNameError
 from fusecut.frontend import source

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Build, ints, weights
 from numpy.typing import NDArray
 from onnx import helper
+from onnx_models import Build, builder, ints, weights
 
 from fusecut.ir import Graph, Op
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    return builder(tmp_path)
 
 
 def single(build: Build, op: str, dims: tuple[int, ...], *operands: NDArray[Any] | None, **kwargs: Any) -> Graph:
@@ -27,7 +33,9 @@ def only(graph: Graph) -> Op:
 
 
 def test_a_convolution_has_its_window_weights_biases_and_macs(build: Build) -> None:
-    graph = single(build, "Conv", (2, 4, 9, 8), weights(6, 2, 3, 5), weights(6), group=2, strides=[2, 1], pads=[1, 2, 0, 3])
+    graph = single(
+        build, "Conv", (2, 4, 9, 8), weights(6, 2, 3, 5), weights(6), group=2, strides=[2, 1], pads=[1, 2, 0, 3]
+    )
     op = only(graph)
     window = {k: op.attrs[k] for k in ("kernel", "strides", "dilations", "pads", "groups")}
     assert window == {"kernel": (3, 5), "strides": (2, 1), "dilations": (1, 1), "pads": (1, 2, 0, 3), "groups": 2}
@@ -40,7 +48,9 @@ def test_a_transposed_convolution_counts_macs_by_its_inputs(build: Build) -> Non
     assert (op.kind, op.macs) == ("conv_transpose", 4 * 5 * 6 * 3 * 2 * 2)
 
 
-@pytest.mark.parametrize(("mode", "pads"), [("SAME_UPPER", (0, 0, 1, 1)), ("SAME_LOWER", (1, 1, 0, 0)), ("VALID", (0,) * 4)])
+@pytest.mark.parametrize(
+    ("mode", "pads"), [("SAME_UPPER", (0, 0, 1, 1)), ("SAME_LOWER", (1, 1, 0, 0)), ("VALID", (0,) * 4)]
+)
 def test_automatic_pads_become_numbers(mode: str, pads: tuple[int, ...], build: Build) -> None:
     op = only(single(build, "Conv", (1, 3, 8, 8), weights(2, 3, 3, 3), auto_pad=mode, strides=[2, 2]))
     assert op.attrs["pads"] == pads
@@ -81,7 +91,7 @@ def test_an_average_pool_says_whether_it_counts_pads(build: Build) -> None:
 
 CONSTANTS: dict[str, tuple[str, NDArray[Any], tuple[str, int, int]]] = {
     "add a number": ("Add", weights(1), ("activation", 0, 0)),
-    "multiply by a number": ("Mul", np.float32(2), ("activation", 0, 0)),
+    "multiply by a number": ("Mul", np.array(2, np.float32), ("activation", 0, 0)),
     "add per channel": ("Add", weights(3, 1, 1), ("affine", 0, 3)),
     "subtract per channel": ("Sub", weights(1, 3, 1, 1), ("affine", 0, 3)),
     "multiply per channel": ("Mul", weights(3, 1, 1), ("affine", 3, 0)),
@@ -146,7 +156,9 @@ def test_axes_of_reductions_are_read_from_attributes_and_operands(
 
 def test_resize_reads_scales_coordinates_and_rounding(build: Build) -> None:
     scales = np.array([1, 1, 2.5, 2], np.float32)
-    op = only(single(build, "Resize", (1, 2, 4, 4), None, scales, mode="linear", coordinate_transformation_mode="asymmetric"))
+    op = only(
+        single(build, "Resize", (1, 2, 4, 4), None, scales, mode="linear", coordinate_transformation_mode="asymmetric")
+    )
     assert (op.attrs["scale"], op.attrs["mode"], op.attrs["coordinates"]) == ((5, 2, 2, 1), "linear", "asymmetric")
 
 
@@ -242,7 +254,8 @@ def test_a_weight_that_is_computed_from_constants_is_a_weight(build: Build) -> N
 
 def test_a_quantised_convolution_is_a_convolution(build: Build) -> None:
     names = ["xq", "xs", "xz", "w", "ws", "wz", "ys", "yz", "b"]
-    constants = {n: np.float32(0.1) for n in ("xs", "ws", "ys")} | {n: np.int8(0) for n in ("xz", "wz", "yz")}
+    constants: dict[str, NDArray[Any]] = {n: np.array(0.1, np.float32) for n in ("xs", "ws", "ys")}
+    constants |= {n: np.array(0, np.int8) for n in ("xz", "wz", "yz")}
     constants |= {"w": np.ones((5, 3, 1, 1), np.int8), "b": np.ones(5, np.int32)}
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["xq"]),

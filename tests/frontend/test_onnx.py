@@ -11,13 +11,19 @@ from pathlib import Path
 
 import onnx
 import pytest
-from conftest import DATA, Build, model_of
 from onnx import helper, shape_inference
+from onnx_models import DATA, Build, builder, model_of
 
 from fusecut import zoo
 from fusecut.errors import ModelError
 from fusecut.frontend.onnx import load, sha256
 from fusecut.ir import Graph
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    return builder(tmp_path)
+
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 VARIANTS = sorted(DATA.glob("*.onnx"))
@@ -247,6 +253,11 @@ def test_an_unknown_op_is_opaque_and_noted(build: Build) -> None:
     graph = build(nodes, {"x": [2, 3, 4, 4]})
     assert graph.ops[0].kind == "opaque"
     assert graph.notes == ("Det is not understood: 1 opaque, needs its whole input",)
+
+
+def test_an_op_that_waits_for_all_rows_is_noted(build: Build) -> None:
+    graph = build([helper.make_node("Softmax", ["x"], ["y"], name="s", axis=2)], {"x": [1, 3, 5, 4]})
+    assert graph.notes == ("s (Softmax) needs all rows of its input before its first output row",)
 
 
 def test_an_op_of_a_foreign_domain_takes_the_recorded_shape(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from conftest import Constants, ints, model_of, weights
 from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from onnx_models import Constants, ints, model_of, weights
 
 from fusecut.frontend.onnx import load
 from fusecut.ir import Graph

@@ -50,17 +50,35 @@ def reshaped(value: Value, dims: Dims) -> Placed:
     extent is H, a multiple of it or a divisor of it, is H again: its row q holds input row q, a
     part of row q // f, or rows q * f to q * f + f - 1. In any other case the row axis is lost: then
     the natural one is used, and every row needs every input row (a barrier, unless H is 1).
+    Columns stay columns only where they are exactly those of the operand.
     """
     roles = [_inherited(value, dims, j) for j in range(len(dims))]
     _name_units(roles, dims, value)
-    found = "".join(roles)
+    found = _columns_kept(value, dims, "".join(roles))
     if "H" in found and extent(dims, found, "N") == value.batch:
         return Placed(found)
     fallback = natural(len(dims))
     if extent(dims, fallback, "N") != value.batch:
         fallback = fallback.replace("N", "C")
     lost = value.rows > 1 or extent(dims, fallback, "N") != value.batch
-    return Placed(fallback, barrier=lost)
+    return Placed(fallback if lost else _columns_kept(value, dims, fallback), barrier=lost)
+
+
+def wide_columns(value: Value) -> tuple[int, ...]:
+    """Column axes with more than one element."""
+    return tuple(a for a, (d, r) in enumerate(zip(value.dims, value.roles, strict=True)) if r == "W" and d > 1)
+
+
+def without_columns(roles: str) -> str:
+    """The same layout with the columns taken for channels: a column map then asks for all of them."""
+    return roles.replace("W", "C")
+
+
+def _columns_kept(value: Value, dims: Dims, roles: str) -> str:
+    old = wide_columns(value)
+    new = wide_columns(Value("", 0, dims, roles))
+    places = [[(math.prod(d[:axis]), d[axis]) for axis in axes] for d, axes in ((value.dims, old), (dims, new))]
+    return roles if not old or places[0] == places[1] else without_columns(roles)
 
 
 def _starts(dims: Dims) -> list[int]:
@@ -99,13 +117,16 @@ def same_rows(value: Value, dims: Dims, roles: str) -> bool:
 
 
 def permuted(value: Value, perm: Sequence[int]) -> str:
-    """Roles after a transpose: they go where their axes go."""
-    return "".join(value.roles[axis] for axis in perm)
+    """Roles after a transpose: they go where their axes go. Several column axes must keep their order."""
+    roles = "".join(value.roles[axis] for axis in perm)
+    wide = wide_columns(value)
+    return roles if tuple(a for a in perm if a in wide) == wide else without_columns(roles)
 
 
 def broadcast(operands: Sequence[Value], dims: Dims) -> Placed:
     """Roles after NumPy broadcasting. Two operands whose rows lie on different axes are a barrier."""
     roles = ["" for _ in dims]
+    columns = {tuple(len(dims) - v.rank + a for a in wide_columns(v)) for v in operands} - {()}
     votes = []
     for value in sorted(operands, key=lambda v: -v.elements):
         shift = len(dims) - value.rank
@@ -121,7 +142,8 @@ def broadcast(operands: Sequence[Value], dims: Dims) -> Placed:
     if row is not None:
         roles[row] = "H"
     _fill(roles)
-    return Placed("".join(roles), barrier=len(set(votes)) > 1)
+    found = "".join(roles)
+    return Placed(found if len(columns) < 2 else without_columns(found), barrier=len(set(votes)) > 1)
 
 
 def _fill(roles: list[str]) -> None:

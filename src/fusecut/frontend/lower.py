@@ -25,7 +25,7 @@ LOWERING: Final[dict[str, Rule]] = {**WINDOW_RULES, **DATA_RULES, **MATH_RULES}
 MAX_ROWS: Final = 65_536
 
 _MISFITS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a rule runs into when a damaged file has, say, three strides for two axes. GraphError is a ValueError."""
+"""What a rule runs into when a damaged file has, say, three strides for two axes."""
 
 
 class Lowering:

@@ -42,8 +42,8 @@ def _sliced(x: Value, axis: int, start: int, step: int, out: Value, name: str = 
     """One slice along one axis, as (rows, cols) starts and steps. Other axes stay within a row."""
     starts, steps, roles = [0, 0], [1, 1], x.roles
     place = "HW".find(x.roles[axis])
-    if place == 1 and sum(r == "W" and d > 1 for r, d in zip(x.roles, x.dims, strict=True)) > 1:
-        place = -1
+    if place == 1 and len(layout.wide_columns(x)) > 1:
+        start, step = 0, 0  # one of several column axes: every column may need every column
     if place >= 0:
         starts[place], steps[place] = start, step
     lost = x.roles[axis] == "N" or (place == 0 and step < 1)
@@ -174,7 +174,8 @@ def _concat_roles(acts: Sequence[Value], axis: int, rows: set[int | None]) -> st
     if row is not None:
         roles = ["W" if r == "H" else r for r in roles]
         roles[row] = "H"
-    return "".join(roles)
+    columns = {layout.wide_columns(v) for v in acts} - {()}
+    return "".join(roles) if len(columns) < 2 else layout.without_columns("".join(roles))
 
 
 def expand(view: View) -> list[Draft]:

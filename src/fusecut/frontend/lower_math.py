@@ -108,9 +108,9 @@ def gemm(view: View) -> list[Draft]:
 
 
 def _linear(view: View, x: Value, w: Value, roles: str, inner: int, macs: int, biases: int = 0) -> Draft:
-    """A linear map over the last axis of ``roles``; a barrier when that axis is rows."""
+    """A linear map over the last axis of ``roles``, then channels; a barrier when that axis was rows."""
     lost = roles[-1] == "H" and x.rows > 1
-    roles = roles[:-1] + ("C" if roles[-1] in "HN" else roles[-1])
+    roles = roles[:-1] + "C"
     attrs: Attributes = {"in_features": inner, "out_features": view.result.dims[-1]}
     return Draft("linear", [x.name], names(view.results), roles, attrs | barrier_if(lost), w.elements, biases, macs)
 
@@ -129,7 +129,8 @@ def matmul(view: View) -> list[Draft]:
     if a.constant and view.result.rank == b.rank >= 2:
         lost = b.roles[-2] == "H" and b.rows > 1
         attrs: Attributes = {"in_features": b.dims[-2], "out_features": view.result.dims[-2]}
-        return [Draft("linear", [b.name], names(view.results), b.roles, attrs | barrier_if(lost), a.elements, 0, macs)]
+        roles = b.roles if lost else b.roles[:-2] + ("C" if b.roles[-2] == "W" else b.roles[-2]) + b.roles[-1]
+        return [Draft("linear", [b.name], names(view.results), roles, attrs | barrier_if(lost), a.elements, 0, macs)]
     return opaque(view, macs)
 
 
@@ -197,7 +198,9 @@ def _normalised(view: View, x: Value, axes: Sequence[int], kind: str = "normalis
     scale, bias = view.operand(1), view.operand(2)
     weights, biases = (0 if v is None or not v.constant else v.elements for v in (scale, bias))
     attrs: Attributes = {"function": view.node.op_type} | barrier_if(lost)
-    return [Draft(kind, [x.name], names(view.results[:1]), x.roles, attrs, weights, biases)]
+    mixed = not lost and any(a in layout.wide_columns(x) for a in axes)
+    roles = layout.without_columns(x.roles) if mixed else x.roles
+    return [Draft(kind, [x.name], names(view.results[:1]), roles, attrs, weights, biases)]
 
 
 def layer_norm(view: View) -> list[Draft]:

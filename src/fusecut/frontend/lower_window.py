@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Final
 
+from fusecut.frontend.layout import wide_columns
 from fusecut.frontend.values import Dims, Value
 from fusecut.frontend.view import Attributes, Draft, Rule, View, barrier_if, names, opaque
 
@@ -36,8 +37,8 @@ def _pair(values: Sequence[int], row: int, default: int) -> tuple[int, int]:
 def _window(view: View, x: Value, kernel: Dims, pads: Dims) -> tuple[str, Attributes]:
     """Roles of the result and the window attributes.
 
-    With two or more column axes (3-D convolutions) the columns are one flat axis, and the window
-    along it is the whole extent; ``spatial_*`` keep the exact window.
+    With two or more column axes (3-D convolutions), or columns that lie on another axis, the window
+    along the columns is their whole extent; ``spatial_*`` keep the exact window.
     """
     n = len(kernel)
     strides = tuple(view.attr("strides", (1,) * n))
@@ -49,14 +50,21 @@ def _window(view: View, x: Value, kernel: Dims, pads: Dims) -> tuple[str, Attrib
         "dilations": _pair(dilations, row, 1),
         "pads": (*_pair(pads[:n], row, 0), *_pair(pads[n:], row, 0)),
     }
-    if n > 2:
-        cols_in, cols_out = (math.prod(v.dims[2:]) // v.dims[2 + max(row, 0)] for v in (x, view.result))
+    if n > 2 or (row >= 0 and not _columns_fit(x, n, row)):
+        cols_in = math.prod(x.dims[a] for a in wide_columns(x))
+        cols_out = math.prod(view.result.dims[2:]) // view.result.dims[2 + max(row, 0)]
         attrs["kernel"] = (kernel[max(row, 0)], cols_in + cols_out + 1)
         attrs["pads"] = (pads[max(row, 0)], cols_out, pads[n + max(row, 0)], cols_out)
         attrs |= {"spatial_kernel": kernel, "spatial_strides": strides, "spatial_pads": pads}
     if row < 0:
         attrs["barrier"] = True
     return _roles(x, n + 2, row), attrs
+
+
+def _columns_fit(x: Value, n: int, row: int) -> bool:
+    """Whether the columns of the operand are the other spatial axis, or there is one column."""
+    axis = 3 - row if n > 1 else -1
+    return wide_columns(x) == ((axis,) if n > 1 and x.dims[axis] > 1 else ())
 
 
 def _pads(view: View, x: Value, kernel: Dims) -> Dims:
@@ -162,11 +170,11 @@ def pool(view: View) -> list[Draft]:
 def _only_along(x: Value, axes: Sequence[int]) -> tuple[int, int] | None:
     """The (row, column) axes among ``axes``; None if another axis, or one of several column axes, is meant."""
     row, col = -1, -1
-    wide = [a for a, r in enumerate(x.roles) if r == "W" and x.dims[a] > 1]
+    wide = wide_columns(x)
     for axis in axes:
         if x.roles[axis] == "H":
             row = axis
-        elif x.roles[axis] == "W" and wide in ([], [axis]):
+        elif x.roles[axis] == "W" and wide in ((), (axis,)):
             col = axis
         else:
             return None
@@ -240,7 +248,7 @@ def blocks(view: View) -> list[Draft]:
     kind = "depth_to_space" if view.node.op_type == "DepthToSpace" else "space_to_depth"
     attrs: Attributes = {"block": int(view.attr("blocksize", 1)), "mode": str(view.attr("mode", "DCR"))}
     row = _row_axis(x)
-    return view.moved(kind, _roles(x, x.rank, row), **attrs, **barrier_if(row < 0))
+    return view.moved(kind, _roles(x, x.rank, row), **attrs, **barrier_if(row < 0 or not _columns_fit(x, 2, row)))
 
 
 WINDOW_RULES: Final[dict[str, Rule]] = {

@@ -1,8 +1,10 @@
-"""Lossless folding: fewer ops, and no fusion plan gets worse.
+"""Lossless folding: fewer ops, and no fusion plan of them gets worse.
 
-Four passes, each near linear in the size of the graph:
+Four passes, each near linear in the size of the graph; passes 2 to 4 are exact:
 
-1. Identities vanish: their output is another name of their input. No machine executes them.
+1. Identities vanish: their output is another name of their input. No machine executes them, so this
+   pass alone may cost a plan something on paper: two ops fused only through the copy they both
+   read are no longer connected.
 2. Pointwise regions become one ``activation``: x * sigmoid(x), x * clip(x + 3) / 6, GELU written
    out. A region has one entry tensor x and one exit, all its tensors have one shape, and those
    inside are read only inside.
@@ -77,7 +79,7 @@ class _Folding:
         self.tensors: list[Tensor] = list(graph.tensors)
         self.ops: list[Op | None] = list(graph.ops)
         self.outputs = list(graph.outputs)
-        self.place = {m: i for i, op in enumerate(graph.ops) for m in op.members}
+        self.place = {m: i for i, m in enumerate(m for op in graph.ops for m in op.members)}
         self.maker = list(graph.producer)
         self.readers: list[Sequence[int]] = list(graph.consumers)
         self.pure: set[int] = set()  # ops that so far took in scales and shifts only

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from numpy.random import Generator
 
@@ -22,11 +22,12 @@ from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
-from fusecut.search._lattice import Lattice, Step
+from fusecut.search._lattice import Lattice
 from fusecut.search.protocol import Proposal
 
 
-_STEPS_PER_PROPOSAL = 500
+_STEPS_PER_PROPOSAL: Final = 500
+_WIDEST_BEAM: Final = 8
 
 
 class _Label(NamedTuple):
@@ -55,24 +56,34 @@ class Exact:
     Costs are compared as (DRAM bytes, number of groups): of equally good plans the one with the
     fewest groups wins, then the one met first in a fixed order, so the answer is reproducible.
 
-    ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan of a
-    beam of ``beam`` ideals per depth and the bound proved so far. Memory is O(steps) labels.
+    ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
+    found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan
+    from beams of doubling width first, within ``beam_effort``. Memory is O(steps) labels.
     """
 
-    effort: int = 2_000_000
-    first_effort: int = 40_000
-    beam: int = 6
+    effort: int = 1_000_000
+    first_effort: int = 60_000
+    beam_effort: int = 300_000
 
     name = "exact"
+    anytime = True
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+        """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
         search = _AStar(problem)
-        yield Proposal(None, problem.floor_bytes())
+        yield Proposal(None, search.bound_bytes())
         yield from search.run(self.first_effort)
-        if search.done:
-            return
-        yield from search.take(beam_plan(search.lattice, problem, self.beam))
-        yield from search.run(self.effort)
+        if not search.done:
+            yield from self._beams(problem, search)
+            yield from search.run(self.effort)
+
+    def _beams(self, problem: Problem, search: _AStar) -> Iterator[Proposal]:
+        width, spent, last = 1, 0, 0
+        while spent + 2 * last <= self.beam_effort and width <= _WIDEST_BEAM:
+            before = search.lattice.steps
+            yield from search.take(beam_plan(search.lattice, problem, width))
+            last = search.lattice.steps - before
+            width, spent = 2 * width, spent + last
 
 
 class _AStar:
@@ -165,25 +176,22 @@ class _AStar:
 def beam_plan(lattice: Lattice, problem: Problem, width: int) -> list[Group] | None:
     """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
 
-    Returns None when an op cannot run under any scheme. O(ops * width) expansions.
+    Returns None when the beam loses itself in ideals that no feasible group leaves.
+    O(ops * width) expansions.
     """
     everything = problem.graph.everything
-    layers: dict[int, dict[Group, list[tuple[int, Group, Step]]]] = {0: {0: []}}
+    layers: list[dict[Group, list[_Way]]] = [{} for _ in range(everything.bit_count() + 1)]
+    layers[0][0] = []
     settled: dict[Group, _Settled] = {}
     rests = {0: lattice.whole}
-    for size in range(everything.bit_count() + 1):
-        kept = []
-        for ideal, ways in layers.pop(size, {}).items():
-            way = _cheapest(problem, settled, ways)
-            if way is not None or not ideal:
-                settled[ideal] = way or _Settled(0, 0, 0)
-                kept.append((settled[ideal].reached + rests[ideal], ideal))
-        for _, ideal in sorted(kept)[:width]:
+    for layer in layers:
+        for ideal in _most_promising(problem, layer, settled, rests, width):
             for step in lattice.groups_from(ideal, rests[ideal]):
                 after = ideal | step.group
                 rests[after] = step.rest_bytes
-                ways = layers.setdefault(after.bit_count(), {}).setdefault(after, [])
-                ways.append((settled[ideal].reached + step.dram_bytes, ideal, step))
+                way = _Way(settled[ideal].reached + step.dram_bytes, step.group, ideal)
+                layers[after.bit_count()].setdefault(after, []).append(way)
+        layer.clear()
     if everything not in settled:
         return None
     groups, ideal = [], everything
@@ -193,17 +201,43 @@ def beam_plan(lattice: Lattice, problem: Problem, width: int) -> list[Group] | N
     return groups[::-1]
 
 
-def _cheapest(
-    problem: Problem, settled: dict[Group, _Settled], ways: list[tuple[int, Group, Step]]
-) -> _Settled | None:
+class _Way(NamedTuple):
+    """A way to an ideal with the bytes that it moves at least."""
+
+    reached: int
+    group: Group
+    parent: Group
+
+
+def _most_promising(
+    problem: Problem,
+    layer: dict[Group, list[_Way]],
+    settled: dict[Group, _Settled],
+    rests: dict[Group, int],
+    width: int,
+) -> list[Group]:
+    """Up to ``width`` ideals of one size, settled; the model is asked in order of promise only."""
+    ranked = sorted((min(ways, default=_Way(0, 0, 0)).reached + rests[ideal], ideal) for ideal, ways in layer.items())
+    kept: list[Group] = []
+    for _, ideal in ranked:
+        way = _cheapest(problem, settled, layer[ideal]) if ideal else _Settled(0, 0, 0)
+        if way is not None:
+            settled[ideal] = way
+            kept.append(ideal)
+        if len(kept) == width:
+            break
+    return kept
+
+
+def _cheapest(problem: Problem, settled: dict[Group, _Settled], ways: list[_Way]) -> _Settled | None:
     """The cheapest way to an ideal by true cost, asking the model no more often than needed."""
     best: _Settled | None = None
-    for bound, parent, step in sorted(ways):
+    for bound, group, parent in sorted(ways):
         if best is not None and bound >= best.reached:
             break
-        planned = problem.plan(step.group)
+        planned = problem.plan(group)
         if not isinstance(planned, Infeasible):
             reached = settled[parent].reached + planned.cost.dram_bytes
             if best is None or reached < best.reached:
-                best = _Settled(reached, step.group, parent)
+                best = _Settled(reached, group, parent)
     return best

@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
-import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -49,12 +48,11 @@ def ints(*values: int) -> NDArray[np.int64]:
     return np.array(values, np.int64)
 
 
-@pytest.fixture
-def build(tmp_path: Path) -> Build:
-    """Saves a model made by :func:`model_of` and loads it, one op per node unless asked otherwise."""
+def builder(folder: Path) -> Build:
+    """Saves a model made by :func:`model_of` there and loads it, one op per node unless asked otherwise."""
 
     def run(*args: Any, granularity: Any = "op", load_with: Mapping[str, Any] | None = None, **kwargs: Any) -> Graph:
-        file = tmp_path / "net.onnx"
+        file = folder / "net.onnx"
         file.write_bytes(model_of(*args, **kwargs).SerializeToString())
         return load(file, granularity=granularity, **(load_with or {}))
 
