@@ -1,0 +1,45 @@
+"""fusecut: which operators of a neural network to fuse so that the fewest bytes cross to DRAM, with proof.
+
+>>> import fusecut as fc
+>>> solution = fc.solve(fc.zoo("mobilenet_v2"), buffer="256KiB")
+>>> solution.status.name, solution.cost.dram_bytes == solution.bound
+('optimal', True)
+"""
+
+from fusecut import models, search, zoo
+from fusecut._version import __version__
+from fusecut.cost import Cost, CostModel, Infeasible, Planned
+from fusecut.errors import FusecutError
+from fusecut.ir import Graph, Op, Tensor
+from fusecut.load import load
+from fusecut.machine import Machine
+from fusecut.partition import Partition
+from fusecut.plan_file import load_plan
+from fusecut.problem import Problem
+from fusecut.schedule import Schedule
+from fusecut.solution import Solution, Status
+from fusecut.solve import solve
+
+__all__ = [
+    "Cost",
+    "CostModel",
+    "FusecutError",
+    "Graph",
+    "Infeasible",
+    "Machine",
+    "Op",
+    "Partition",
+    "Planned",
+    "Problem",
+    "Schedule",
+    "Solution",
+    "Status",
+    "Tensor",
+    "__version__",
+    "load",
+    "load_plan",
+    "models",
+    "search",
+    "solve",
+    "zoo",
+]

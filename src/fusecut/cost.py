@@ -15,7 +15,8 @@ class Cost:
     """Exact integer bytes of one group, or of a whole plan (then ``buffer_bytes`` is the maximum).
 
     ``read_bytes`` includes ``weight_bytes``. ``recomputed_macs`` are part of ``macs``.
-    ``pooled_buffer_bytes`` is what one shared pool would need instead of a ring per tensor.
+    ``pooled_buffer_bytes`` is what one shared pool would need instead of a ring per tensor; it is
+    filled in for the groups of an answer only.
     """
 
     read_bytes: int
@@ -124,5 +125,9 @@ class CostModel(Protocol):
     def touches_once(self) -> bool: ...
 
     def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible: ...
+
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        """The plan of a group that made it into the answer, with figures too dear for a search."""
+        ...
 
     def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor: ...

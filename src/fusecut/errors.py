@@ -9,6 +9,7 @@
     ├── PartitionError      groups that are not a valid plan of their graph
     ├── MachineError        a machine that cannot exist
     ├── PlanError           a plan file that does not match its network
+    ├── SimulationError     a schedule that cannot be executed as granted; names group, op and row
     └── UnknownNameError    a name that is not in a table; lists the known ones
 
 An *infeasible* group is not an error: it is a value, :class:`fusecut.cost.Infeasible`.
@@ -46,6 +47,10 @@ class MachineError(FusecutError, ValueError):
 
 class PlanError(FusecutError):
     """A plan file that cannot be read or does not belong to its network."""
+
+
+class SimulationError(FusecutError):
+    """A schedule that cannot be executed as granted, or data that is not where an op reads it."""
 
 
 class UnknownNameError(FusecutError, LookupError):

@@ -20,6 +20,7 @@ Group: TypeAlias = int
 AttrValue: TypeAlias = int | float | str | bool | tuple[int, ...]
 Attrs: TypeAlias = Mapping[str, AttrValue]
 
+
 def _no_attrs() -> Attrs:
     return MappingProxyType({})
 

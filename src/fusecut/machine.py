@@ -33,15 +33,19 @@ class Machine:
 
     def __post_init__(self) -> None:
         if self.buffer_bytes < 1:
-            raise MachineError(f"a buffer of {self.buffer_bytes} bytes holds nothing: give at least 1 byte, e.g. 256KiB")
+            raise MachineError(
+                f"a buffer of {self.buffer_bytes} bytes holds nothing: give at least 1 byte, e.g. 256KiB"
+            )
         for what in ("activation_bits", "weight_bits", "accumulator_bits"):
             if getattr(self, what) not in WIDTHS:
                 raise MachineError(f"{what} is {getattr(self, what)}: it must be one of {', '.join(map(str, WIDTHS))}")
 
     @classmethod
-    def of(cls, buffer: str | int, **widths: int) -> Machine:
+    def of(
+        cls, buffer: str | int, activation_bits: int = 8, weight_bits: int = 8, accumulator_bits: int = 32
+    ) -> Machine:
         """A machine from a size as people write it: ``Machine.of("256KiB", weight_bits=4)``."""
-        return cls(parse_bytes(buffer), **widths)
+        return cls(parse_bytes(buffer), activation_bits, weight_bits, accumulator_bits)
 
     def to_dict(self) -> dict[str, int | str]:
         return asdict(self)

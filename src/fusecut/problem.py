@@ -42,6 +42,11 @@ class Problem:
             known = self._planned[group] = self.model.plan(self.graph, group, self.machine)
         return known
 
+    def finished(self, partition: Partition) -> tuple[Planned, ...]:
+        """The groups of a feasible plan with every figure filled in."""
+        planned = [self.plan(group) for group in partition.groups]
+        return tuple(self.model.finish(self.graph, p, self.machine) for p in planned if isinstance(p, Planned))
+
     def cost(self, groups: Partition | Iterable[Group]) -> Cost | Infeasible:
         """Cost of a whole plan, or of the first group of it that cannot run."""
         total = NO_COST

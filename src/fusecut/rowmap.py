@@ -36,9 +36,7 @@ class RowMap:
     start: int = 0
 
 
-def _table(
-    rows_in: int, lo: Callable[[int], int], hi: Callable[[int], int], rows_out: int, period: int = 1
-) -> RowMap:
+def _table(rows_in: int, lo: Callable[[int], int], hi: Callable[[int], int], rows_out: int, period: int = 1) -> RowMap:
     """Clip to real rows; take the monotone hull (only reflecting pads need it)."""
     start = next((q for q in range(rows_out) if lo(q) >= 0), rows_out)
     high = accumulate((max(-1, min(hi(q), rows_in - 1)) for q in range(rows_out)), max)
@@ -113,7 +111,12 @@ def padded(rows_in: int, rows_out: int, top: int, mode: str) -> RowMap:
             return min(row, period - row)
         return row % rows_in if mode == "wrap" else max(0, min(row, rows_in - 1))
 
-    return replace(_table(rows_in, source, source, rows_out), start=max(0, top) + 1)
+    return _irregular(_table(rows_in, source, source, rows_out))
+
+
+def _irregular(rowmap: RowMap) -> RowMap:
+    """A map that is not promised to repeat anywhere."""
+    return replace(rowmap, start=len(rowmap.lo))
 
 
 @lru_cache(_CACHED)
@@ -128,20 +131,20 @@ def resized(
     def place(q: int) -> Fraction:
         return _coordinate(q, rows_in, rows_out, scale, coordinates)
 
+    def above(q: int) -> int:
+        return place(q).__floor__() - (1 if mode == "cubic" else 0)
+
+    def below(q: int) -> int:
+        return place(q).__floor__() + (2 if mode == "cubic" else 1)
+
+    def copied(q: int) -> int:
+        return min(_round(place(q), nearest), rows_in - 1)
+
     if mode == "nearest":
-        return _table(rows_in, *(lambda q: _clip(_round(place(q), nearest), rows_in),) * 2, rows_out, scale.numerator)
-    before, after = (0, 1) if mode == "linear" else (1, 2)
-    return _table(
-        rows_in,
-        lambda q: place(q).__floor__() - before,
-        lambda q: place(q).__floor__() + after,
-        rows_out,
-        scale.numerator,
-    )
-
-
-def _clip(row: int, rows: int) -> int:
-    return max(0, min(row, rows - 1))
+        table = _table(rows_in, copied, lambda q: max(0, copied(q)), rows_out, scale.numerator)
+    else:
+        table = _table(rows_in, above, below, rows_out, scale.numerator)
+    return _irregular(table) if coordinates == "align_corners" else table
 
 
 def _coordinate(q: int, rows_in: int, rows_out: int, scale: Fraction, mode: str) -> Fraction:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
 from fusecut.cost import Cost, Infeasible, Planned
-from fusecut.ir import bits
+from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
 from fusecut.partition import Partition
 from fusecut.schedule import Schedule
@@ -75,7 +75,7 @@ class Solution:
     provenance: Provenance
     trace: tuple[TracePoint, ...] = ()
     refusals: tuple[tuple[str, Infeasible], ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -143,7 +143,7 @@ class Solution:
     def _groups(self) -> list[dict[str, Any]]:
         if self.partition is None:
             return []
-        names = self.partition.names()
+        graph, names = self.partition.graph, self.partition.names()
         return [
             {
                 "index": index,
@@ -156,33 +156,10 @@ class Solution:
                 "weight_bytes": cost.weight_bytes,
                 "macs": cost.macs,
                 "recomputed_macs": cost.recomputed_macs,
-                "schedule": self._schedule(schedule),
+                "schedule": _schedule_dict(graph, schedule),
             }
             for index, (schedule, cost) in enumerate(self.planned)
         ]
-
-    def _schedule(self, schedule: Schedule) -> dict[str, Any]:
-        assert self.partition is not None
-        graph = self.partition.graph
-        tile = schedule.tile
-        return {
-            "policy": schedule.policy,
-            "passes": schedule.passes,
-            "weight_passes": schedule.weight_passes,
-            "rows_per_step": schedule.rows_per_step,
-            "order": [graph.ops[i].name for i in schedule.order],
-            "rows_held": [
-                {
-                    "tensor": graph.tensors[h.tensor].name,
-                    "rows": h.rows,
-                    "cols": h.cols,
-                    "bytes": h.nbytes,
-                    "pass": h.stage,
-                }
-                for h in schedule.holds
-            ],
-            "tile": None if tile is None else {k: getattr(tile, k) for k in tile.__dataclass_fields__},
-        }
 
     def __str__(self) -> str:
         return self.table()
@@ -201,14 +178,13 @@ class Solution:
             Column("weights B"),
             Column("DRAM B"),
         )
-        return "\n".join([render_table(columns, self._rows(), width, colour), "", *self._summary()])
+        return "\n".join([render_table(columns, self._rows(self.partition.graph), width, colour), "", *self._summary()])
 
-    def _rows(self) -> list[list[str]]:
-        assert self.partition is not None
-        graph, rows = self.partition.graph, []
+    def _rows(self, graph: Graph) -> list[list[str]]:
+        rows = []
         for index, (schedule, cost) in enumerate(self.planned):
             ops = [graph.ops[i].name for i in bits(schedule.group)]
-            span = ops[0] if len(ops) == 1 else f"{ops[0]} .. {ops[-1]}"
+            span = ops[0] if len(ops) == 1 else f"{ops[0]}..{ops[-1]}"
             scheme = schedule.scheme + (f" x{schedule.passes}" if schedule.passes > 1 else "")
             figures = [cost.buffer_bytes, cost.weight_bytes, cost.dram_bytes]
             rows.append([str(index), span, str(len(ops)), scheme, *(f"{n:,}" for n in figures)])
@@ -246,3 +222,19 @@ def smallest_refusal(solution: Solution) -> str:
     """One line that says why nothing runs, for the op that is nearest to fitting the buffer."""
     name, why = solution.refusals[0]
     return f"no plan fits a buffer of {format_bytes(solution.machine.buffer_bytes)}: op {name!r} {why}"
+
+
+def _schedule_dict(graph: Graph, schedule: Schedule) -> dict[str, Any]:
+    tile = schedule.tile
+    return {
+        "policy": schedule.policy,
+        "passes": schedule.passes,
+        "weight_passes": schedule.weight_passes,
+        "rows_per_step": schedule.rows_per_step,
+        "order": [graph.ops[i].name for i in schedule.order],
+        "rows_held": [
+            {"tensor": graph.tensors[h.tensor].name, "rows": h.rows, "cols": h.cols, "bytes": h.nbytes, "pass": h.stage}
+            for h in schedule.holds
+        ],
+        "tile": None if tile is None else asdict(tile),
+    }

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fusecut._version import __version__
-from fusecut.cost import NO_COST, Cost, CostModel, Infeasible, Planned
+from fusecut.cost import NO_COST, Cost, CostModel, Infeasible
 from fusecut.errors import FusecutError
 from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
@@ -168,7 +168,7 @@ def _solution(
     run: _Run, machine: Machine, refusals: list[tuple[str, Infeasible]], seed: int, provenance: Provenance
 ) -> Solution:
     problem, best = run.problem, run.best
-    planned = tuple(p for g in (best.groups if best else ()) if isinstance(p := problem.plan(g), Planned))
+    planned = problem.finished(best) if best is not None else ()
     cost = sum((p.cost for p in planned), NO_COST)
     status = Status.infeasible if refusals else run.status()
     return Solution(

@@ -100,8 +100,15 @@ class Net:
         """A max pool."""
         source = self.tensors[x]
         rows, cols = ((size + 2 * pad - kernel) // stride + 1 for size in (source.rows, source.cols))
-        attrs: dict[str, AttrValue] = {"kernel": (kernel, kernel), "strides": (stride, stride), "mode": "max"}
-        return self.op("pool", [x], (source.channels, rows, cols), pads=(pad, pad, pad, pad), **attrs)
+        return self.op(
+            "pool",
+            [x],
+            (source.channels, rows, cols),
+            mode="max",
+            kernel=(kernel, kernel),
+            strides=(stride, stride),
+            pads=(pad, pad, pad, pad),
+        )
 
     def add(self, *parts: int) -> int:
         """An elementwise sum; a one-row part is broadcast."""

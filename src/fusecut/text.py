@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import Literal
+from typing import Final, Literal
 
 Align = Literal["left", "right"]
 
@@ -19,7 +19,20 @@ class Column:
     flexible: bool = False
 
 
-def render_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int = 80, colour: bool = False) -> str:
+_LEAST_WIDTH: Final = 12
+
+
+def _shortened(text: str, width: int) -> str:
+    """The text, or its two ends: names differ at the end as often as at the start."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def render_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int = 80, colour: bool = False
+) -> str:
     """A table of at most ``width`` columns; no trailing spaces, no final newline.
 
     Cells are taken literally. Only flexible columns are shortened.
@@ -29,22 +42,16 @@ def render_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width
     from rich.table import Table
     from rich.text import Text
 
+    widths = [max([len(column.heading), *(len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
+    spare = width - sum(widths) - 2 * (len(columns) - 1)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
-    for column in columns:
-        table.add_column(
-            column.heading,
-            justify=column.align,
-            overflow="ellipsis",
-            no_wrap=True,
-            min_width=None if column.flexible else max([len(column.heading), *(len(r[i]) for r in rows)])
-            if (i := columns.index(column)) >= 0
-            else None,
-        )
+    for i, column in enumerate(columns):
+        if column.flexible:
+            widths[i] = max(_LEAST_WIDTH, widths[i] + min(0, spare))
+        table.add_column(column.heading, justify=column.align, no_wrap=True, min_width=widths[i])
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_shortened(cell, widths[i])) for i, cell in enumerate(row)))
     out = StringIO()
-    console = Console(
-        file=out, width=width, force_terminal=colour, color_system="standard" if colour else None, legacy_windows=False
-    )
-    console.print(table)
+    system: Literal["standard"] | None = "standard" if colour else None
+    Console(file=out, width=width, force_terminal=colour, color_system=system, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n"))

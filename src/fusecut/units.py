@@ -41,7 +41,7 @@ def parse_bytes(text: str | int) -> int:
         raise UnitError(f"{text!r} is not a size in bytes; {_EXAMPLES}")
     factor = _FACTORS[match[3].lower()]
     fraction = match[2] or ""
-    scaled, rest = divmod(int(match[1] + fraction) * factor, 10 ** len(fraction))
+    scaled, rest = divmod(int(match[1] + fraction) * factor, int(10 ** len(fraction)))
     if rest:
         raise UnitError(f"{text!r} is not a whole number of bytes; {_EXAMPLES}")
     return scaled

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from fusecut.errors import GraphError
 from fusecut.frontend.inputs import Inputs
 from fusecut.frontend.layout import canonical
 from fusecut.frontend.lower_data import DATA_RULES
@@ -175,8 +174,6 @@ def renumbered(
         replace(op, inputs=tuple(place[t] for t in op.inputs), outputs=tuple(place[t] for t in op.outputs))
         for op in ops
     ]
-    if len(place) != len({tensors[t].name for t in used}):
-        raise GraphError(f"network {name!r} has two tensors of one name")
     return Graph(
         name,
         tuple(tensors[t] for t in used),

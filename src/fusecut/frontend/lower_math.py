@@ -24,7 +24,7 @@ def pointwise(view: View) -> list[Draft]:
     function = view.node.op_type
     placed = layout.broadcast(acts, view.result.dims)
     consts = [c for c in view.constants if c.elements > 1]
-    grown = placed.roles == "" or layout.canonical(view.result.dims, placed.roles) != _canonical(acts[0])
+    grown = layout.canonical(view.result.dims, placed.roles) != _canonical(acts[0])
     if len(acts) > 1 or grown:
         return view.one("elementwise", placed.roles, function=function, **barrier_if(placed.barrier))
     if len(acts) + len(view.constants) == 1 and function in ("Sum", "Mean", "Max", "Min"):

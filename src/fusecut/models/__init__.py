@@ -14,7 +14,7 @@ from fusecut.models.compose import Cheapest, WithFallback
 from fusecut.models.layerwise import Layerwise
 from fusecut.models.lbdf import LineBuffer
 
-__all__ = ["SCHEMES", "Cheapest", "Layerwise", "LineBuffer", "WithFallback", "scheme_model"]
+__all__ = ["SCHEMES", "Cheapest", "Layerwise", "LineBuffer", "WithFallback", "default_lines", "scheme_model"]
 
 SCHEMES: Final[dict[str, Callable[[LineBuffer], CostModel]]] = {
     "lbdf": lambda lines: WithFallback(lines, Layerwise()),
@@ -24,17 +24,17 @@ SCHEMES: Final[dict[str, Callable[[LineBuffer], CostModel]]] = {
 """Scheme by name, made from the line-buffer switches in force."""
 
 
-def scheme_model(name: str, lines: LineBuffer | None = None) -> CostModel:
-    """The cost model of a scheme.
+def default_lines(scheme: str) -> LineBuffer:
+    """The line buffer a scheme uses unless told otherwise: ``mixed`` may stream squeeze-excite groups twice."""
+    return LineBuffer(squeeze_excite="two_pass" if scheme == "mixed" else "full")
 
-    Without ``lines``, ``mixed`` lets squeeze-excite groups stream twice, and the others run the
-    line buffer with all switches off.
+
+def scheme_model(name: str, lines: LineBuffer | None = None) -> CostModel:
+    """The cost model of a scheme, with the line buffer given or :func:`default_lines`.
 
     Raises:
         UnknownNameError: lists the known schemes.
     """
     if name not in SCHEMES:
         raise UnknownNameError("scheme", name, SCHEMES)
-    if lines is None:
-        lines = LineBuffer(squeeze_excite="two_pass" if name == "mixed" else "full")
-    return SCHEMES[name](lines)
+    return SCHEMES[name](lines if lines is not None else default_lines(name))

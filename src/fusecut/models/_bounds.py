@@ -30,12 +30,12 @@ ONE_ROW: Final = 1
 class AxisBounds:
     """Pair bounds of every tensor of a graph along rows (or columns), computed when first asked for.
 
-    ``through_reductions=False`` ignores dependences through streaming reductions: what remains
-    also holds when the group is streamed once more for each of them.
+    Dependences through the operands of ``ignored`` ops do not count: for the reductions a group may
+    be streamed once more for, what remains holds in every pass.
     """
 
-    def __init__(self, graph: Graph, axis: int = ROWS, through_reductions: bool = True) -> None:
-        self.graph, self.axis, self.through = graph, axis, through_reductions
+    def __init__(self, graph: Graph, axis: int = ROWS, ignored: Group = 0) -> None:
+        self.graph, self.axis, self.ignored = graph, axis, ignored
         self.maps = tuple(tuple(axis_map(graph, op, k, axis) for k in range(len(op.inputs))) for op in graph.ops)
         self.size = [graph.tensors[op.outputs[0]].shape[2 + axis] for op in graph.ops]
         self.demand = self._demand()
@@ -62,7 +62,7 @@ class AxisBounds:
                 last[i] = self.size[i] - 1
             for t, rowmap in zip(op.inputs, self.maps[i], strict=True):
                 maker = graph.producer[t]
-                if maker >= 0 and last[i] >= 0 and (self.through or not rowmap.reduces):
+                if maker >= 0 and last[i] >= 0 and not self.ignored >> i & 1:
                     last[maker] = max(last[maker], rowmap.hi[last[i]])
         return last
 
@@ -116,7 +116,7 @@ class AxisBounds:
                 continue
             for t, rowmap in zip(graph.ops[u].inputs, self.maps[u], strict=True):
                 maker = graph.producer[t]
-                if maker < 0 or not between >> maker & 1 or (rowmap.reduces and not self.through):
+                if maker < 0 or not between >> maker & 1 or self.ignored >> u & 1:
                     continue
                 new = [rowmap.hi[q] if q >= 0 else -1 for q in mine]
                 old = reach.get(maker)
@@ -190,5 +190,3 @@ def removable(graph: Graph, inline: bool, virtual_concat: bool) -> set[int]:
             size = graph.tensors[op.outputs[0]].row_bytes
             gone.update(t for t in op.inputs if graph.tensors[t].row_bytes == size)
     return gone
-
-

@@ -97,12 +97,16 @@ class RowMachine:
         self._closures: dict[int, tuple[int, dict[int, int], int]] = {}
         self._pull_order: dict[int, tuple[Operand, ...]] = {}
 
-    def run(self) -> RowMachine:
-        """Serve every sink row."""
+    def run(self, to_the_end: bool = False) -> RowMachine:
+        """Serve every sink row, or enough of them for the peaks of the rings to be final.
+
+        Clipping at the bottom never raises a ring, but it may raise the sum of all: the pooled
+        peak is final only when run to the end.
+        """
         for stream, rows in enumerate(self.program.rows):
             if rows == 1 and not self.operands[stream] and self.program.last[stream] == 0:
                 self._fire(stream)
-        periodic = self.program.steady and len(self.program.sinks) == 1 and self.observer is None
+        periodic = self.program.steady and len(self.program.sinks) == 1 and not to_the_end and self.observer is None
         seen: dict[tuple[int, ...], list[int]] = {}
         for number, step in enumerate(sink_steps(self.program)):
             self._serve(number, step)
@@ -273,7 +277,7 @@ class RowMachine:
         clipped at the top, and where inputs advance in proportion to their heights (their shares
         are compared). Clipping at the bottom only shortens windows, so peaks are final.
         """
-        made, state = self.made, []
+        made, state = self.made, list[int]()
         for stream, operands in enumerate(self.operands):
             q = made[stream]
             for o in operands:

@@ -51,11 +51,10 @@ def passes_of(graph: Graph, group: Group) -> tuple[Pass, ...]:
 
 def _levels(graph: Graph, group: Group) -> list[Group]:
     """Rejoining reductions by how many of them lie before one another."""
-    rejoining = [i for i in bits(group) if _reduces(graph, i) and _rejoins(graph, group, i)]
     level: dict[int, int] = {}
-    for i in rejoining:
-        level[i] = 1 + max((level[j] for j in rejoining if graph.ancestors[i] >> j & 1), default=-1)
-    return [sum(1 << i for i in rejoining if level[i] == n) for n in range(max(level.values(), default=-1) + 1)]
+    for i in bits(rejoining(graph, group)):
+        level[i] = 1 + max((n for j, n in level.items() if graph.ancestors[i] >> j & 1), default=-1)
+    return [sum(1 << i for i in level if level[i] == n) for n in range(max(level.values(), default=-1) + 1)]
 
 
 def _reduces(graph: Graph, index: int) -> bool:
@@ -74,17 +73,23 @@ def _rejoins(graph: Graph, group: Group, reduction: int) -> bool:
     return False
 
 
+def rejoining(graph: Graph, group: Group) -> Group:
+    """The reductions of a group that rejoin the stream inside it."""
+    return sum(1 << i for i in bits(group) if _reduces(graph, i) and _rejoins(graph, group, i))
+
+
 def certain_readers(graph: Graph) -> Group:
     """Ops that run in the last pass of any group they are in.
 
-    Such an op makes a map and reaches a network output on a path without a reduction: inside any
-    group that path stays in the last pass until it leaves the group.
+    Such an op makes a map and reaches a network output on a path without a rejoining reduction:
+    inside any group that path stays in the last pass until it leaves the group.
     """
+    ignored = rejoining(graph, graph.everything)
     certain = reaching = 0
     for i in range(len(graph.ops) - 1, -1, -1):
         op = graph.ops[i]
         ends = any(t in graph.output_set or not graph.consumers[t] for t in op.outputs)
-        if (ends or graph.succs[i] & reaching) and not _reduces(graph, i):
+        if (ends or graph.succs[i] & reaching) and not ignored >> i & 1:
             reaching |= 1 << i
             certain |= (1 << i) * (graph.tensors[op.outputs[0]].rows > 1)
     return certain

@@ -177,9 +177,7 @@ class _Builder:
         return alone and len(sizes) == 2 and sizes[0] == sizes[1] and p.rows[stream] == p.rows[operand.source]
 
 
-def lower(
-    graph: Graph, maps: Maps, run: Group, leaving: Group | None = None, switches: Lowering = PLAIN
-) -> Program:
+def lower(graph: Graph, maps: Maps, run: Group, leaving: Group | None = None, switches: Lowering = PLAIN) -> Program:
     """Lower the ops of ``run``; tensors made elsewhere are streamed in.
 
     ``leaving`` are the ops all of whose rows are wanted outside ``run``; by default those whose

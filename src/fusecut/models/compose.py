@@ -34,6 +34,10 @@ class WithFallback:
             return self.fallback.plan(graph, group, machine)
         return planned
 
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        model = self.scheme if planned.schedule.scheme == self.scheme.name else self.fallback
+        return model.finish(graph, planned, machine)
+
     def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
         """The scheme's own: it decides about every group of two ops or more."""
         return self.scheme.buffer_floor(graph, machine)
@@ -55,19 +59,29 @@ class Cheapest:
         return all(model.touches_once for model in (*self.schemes, self.single))
 
     def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
-        best: Planned | Infeasible | None = None
-        for model in (*self.schemes, *(() if group & (group - 1) else (self.single,))):
+        models = (*self.schemes, *(() if group & (group - 1) else (self.single,)))
+        best: Planned | Infeasible = models[0].plan(graph, group, machine)
+        least = graph.touch_once_bytes(group) if self.touches_once else 0
+        for model in models[1:]:
+            if _price(best) <= (False, least):
+                break
             planned = model.plan(graph, group, machine)
-            if best is None or isinstance(best, Infeasible):
-                best = planned if best is None or isinstance(planned, Planned) else best
-            elif isinstance(planned, Planned) and planned.cost.dram_bytes < best.cost.dram_bytes:
+            if _price(planned) < _price(best):
                 best = planned
-            if self.touches_once and isinstance(best, Planned):
-                if best.cost.dram_bytes == graph.touch_once_bytes(group):
-                    break
-        assert best is not None, "there is at least one scheme"
         return best
+
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        models = (*self.schemes, self.single)
+        model = next(m for m in models if m.name == planned.schedule.scheme)
+        return model.finish(graph, planned, machine)
 
     def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
         """The floor of the only scheme; with several, nothing is promised unless they share one."""
         return self.schemes[0].buffer_floor(graph, machine) if len(self.schemes) == 1 else NoFloor()
+
+
+def _price(planned: Planned | Infeasible) -> tuple[bool, int]:
+    """What runs comes before what does not; then fewer bytes moved, or fewer bytes missing."""
+    if isinstance(planned, Planned):
+        return False, planned.cost.dram_bytes
+    return True, planned.demand

@@ -66,7 +66,11 @@ class Layerwise:
         """No tiling moves less than every tensor and weight once."""
         return True
 
-    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:  # noqa: ARG002
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        """A tiling has no figures left to add."""
+        return planned
+
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
         """Nothing for one op, more than any buffer for two: no group of two ops is feasible."""
         return _OneOp()
 
@@ -76,7 +80,7 @@ class _OneOp:
 
     start: int = 0
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int:  # noqa: ARG002
+    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
         return _TOO_BIG if group & ~(1 << op) else 0
 
 

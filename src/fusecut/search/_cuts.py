@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from fusecut.cost import Infeasible
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
@@ -173,7 +175,7 @@ class ForcedCuts:
 
     def _windows(self, path: list[int]) -> None:
         ends = self._window_ends(path)
-        cut = [self._cut_bytes(a, b) for a, b in zip(path, path[1:], strict=False)]
+        cut = [self._cut_bytes(a, b) for a, b in pairwise(path)]
         best = [0] * (len(path) + 1)
         for k in range(len(path) - 1, -1, -1):
             best[k] = best[k + 1]
@@ -195,7 +197,7 @@ class ForcedCuts:
 
     def _window_ends(self, path: list[int]) -> list[int]:
         """For each start the first op on the path that cannot share its group; len(path) if all can."""
-        ends = []
+        ends: list[int] = []
         for k, op in enumerate(path):
             mates = self.reach.mates(op)
             end = max(k + 1, ends[-1] if ends else 0)

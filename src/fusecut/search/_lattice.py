@@ -45,7 +45,9 @@ class Lattice:
         self.steps = 0
         sound = problem.touches_once
         self._size = [t.nbytes if sound else 0 for t in graph.tensors]
-        self._weight = [op.weight_bytes + extra if sound else 0 for op, extra in zip(graph.ops, cuts.extra, strict=True)]
+        self._weight = [
+            op.weight_bytes + extra if sound else 0 for op, extra in zip(graph.ops, cuts.extra, strict=True)
+        ]
         self._forced = cuts.settled
         self._apart = cuts.apart
         self._in = [tuple(dict.fromkeys(op.inputs)) for op in graph.ops]

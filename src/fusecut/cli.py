@@ -1,0 +1,226 @@
+"""The command line: reads arguments, calls the library, prints. Nothing is decided here.
+
+Exit codes: 0 solved; 1 the answer is no; 2 bad input, one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from shutil import get_terminal_size
+from typing import Final, NoReturn
+
+from fusecut._version import __version__
+from fusecut.errors import FusecutError
+
+OK: Final = 0
+NO: Final = 1
+BAD_INPUT: Final = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other refusal."""
+
+    def error(self, message: str) -> NoReturn:
+        raise FusecutError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        args = parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except FusecutError as error:
+        print(f"fusecut: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("fusecut: interrupted", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = _Parser(
+        prog="fusecut",
+        description="Finds which operators of a network to run fused so that the fewest bytes cross to DRAM, with proof.",
+        epilog="Exit codes: 0 solved, 1 the answer is no, 2 bad input.",
+    )
+    top.add_argument("--version", action="version", version=f"fusecut {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    _solve_command(commands)
+    _explain_command(commands)
+    _compare_command(commands)
+    _zoo_command(commands)
+    return top
+
+
+Commands = argparse._SubParsersAction
+
+
+def _solve_command(commands: Commands[_Parser]) -> None:
+    from fusecut.search import SEARCHERS
+
+    p = commands.add_parser(
+        "solve",
+        help="find the plan that moves the fewest bytes",
+        description="Finds the plan that moves the fewest bytes between a buffer and DRAM, and proves how good it is.",
+        epilog="Example: fusecut solve zoo:mobilenet_v2 --buffer 256KiB -o plan.json",
+    )
+    _problem_options(p)
+    p.add_argument("--search", default="exact", metavar="NAME", help=f"one of: {', '.join(SEARCHERS)} (default: exact)")
+    p.add_argument("--seed", type=_count, default=0, metavar="N", help="of all randomness (default: 0)")
+    p.add_argument("--max-plans", type=_count, metavar="N", help="stop after so many plans")
+    p.add_argument("--max-evaluations", type=_count, metavar="N", help="stop after so many groups priced")
+    p.add_argument("--max-seconds", type=_seconds, metavar="S", help="stop after so many seconds")
+    p.add_argument("-o", "--output", type=Path, metavar="PLAN.json", help="write the plan here")
+    p.add_argument("--explain", action="store_true", help="say what DRAM traffic means, and take every group apart")
+    p.add_argument("--fail-above", metavar="BYTES", help="exit 1 if the plan moves more than this, e.g. 9MB")
+    _output_options(p)
+    p.set_defaults(run=run_solve)
+
+
+def _explain_command(commands: Commands[_Parser]) -> None:
+    p = commands.add_parser(
+        "explain",
+        help="take a group of a plan apart",
+        description="Says what fills the buffer in a group, what crosses to DRAM, and what would let the group grow.",
+    )
+    p.add_argument("plan", type=Path, metavar="PLAN.json", help="a plan written by solve -o")
+    p.add_argument("--group", type=_count, metavar="N", help="only this group")
+    p.set_defaults(run=run_explain)
+
+
+def _compare_command(commands: Commands[_Parser]) -> None:
+    p = commands.add_parser(
+        "compare",
+        help="price plans made elsewhere",
+        description="Prices plans made elsewhere under one model, beside the best plan and no fusion at all.",
+        epilog='A plan is a JSON file: {"groups": [["conv1", "relu1"], ["conv2"], ...]}, or one written by solve -o.',
+    )
+    _problem_options(p)
+    p.add_argument("--plan", action="append", default=[], type=Path, metavar="FILE", help="a plan; may be repeated")
+    _output_options(p)
+    p.set_defaults(run=run_compare)
+
+
+def _zoo_command(commands: Commands[_Parser]) -> None:
+    p = commands.add_parser("zoo", help="list the bundled networks", description="Lists the bundled networks.")
+    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    p.set_defaults(run=run_zoo)
+
+
+def _problem_options(p: argparse.ArgumentParser) -> None:
+    from fusecut.models import SCHEMES
+
+    p.add_argument("model", metavar="MODEL", help="an ONNX file, or zoo:NAME (see: fusecut zoo)")
+    p.add_argument("--buffer", required=True, metavar="SIZE", help="on-chip buffer, e.g. 256KiB (1024s) or 256KB (1000s)")
+    p.add_argument("--scheme", default="mixed", metavar="NAME", help=f"one of: {', '.join(SCHEMES)} (default: mixed)")
+    p.add_argument(
+        "--granularity", default="folded", metavar="NAME", help="folded (default) or op: every ONNX node an op of its own"
+    )
+    p.add_argument("--batch", type=_count, metavar="N", help="images per inference, in place of the file's")
+    p.add_argument(
+        "--input-shape", action="append", default=[], metavar="NAME=1x3x224x224", help="shape of an input; may be repeated"
+    )
+    for what, bits in (("activation", 8), ("weight", 8), ("accumulator", 32)):
+        p.add_argument(f"--{what}-bits", type=_count, default=bits, metavar="N", help=f"default: {bits}")
+    lines = p.add_argument_group("line buffer (all off by default, see docs/lbdf.md)")
+    lines.add_argument("--line-granularity", metavar="NAME", help="row or pixel")
+    lines.add_argument("--prefetch-rows", type=_count, metavar="N", help="rows kept ahead at the group's ends")
+    lines.add_argument("--squeeze-excite", metavar="NAME", help="full or two_pass (two_pass under mixed)")
+    for flag, text in (
+        ("--inline-elementwise", "pointwise results replace an operand row"),
+        ("--virtual-concat", "concatenations are not copied"),
+        ("--skip-separate-buffer", "every reader of a tensor has a ring of its own"),
+    ):
+        lines.add_argument(flag, action="store_true", default=None, help=text)
+
+
+def _output_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--format", choices=("text", "json"), default="text", help="json: one object on stdout (default: text)")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def run_solve(args: argparse.Namespace) -> int:
+    """Solve, print, write; 1 if over ``--fail-above``."""
+    from fusecut import commands
+    from fusecut.plan_file import to_json, write_text
+
+    limit = commands.limit_bytes(args.fail_above)
+    solution = commands.solved(args)
+    if solution.partition is None:
+        print(to_json(solution) if args.format == "json" else "", end="")
+        raise FusecutError(commands.refusal(solution))
+    if args.output is not None:
+        write_text(args.output, to_json(solution))
+    _print(to_json(solution) if args.format == "json" else commands.solution_text(solution, args, *_screen()))
+    return OK if limit is None or solution.cost.dram_bytes <= limit else NO
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    """Take groups of a plan file apart."""
+    from fusecut import commands
+    from fusecut.plan_file import load_plan
+
+    solution = load_plan(args.plan)
+    groups = range(len(solution.planned)) if args.group is None else [args.group]
+    _print(commands.DEFINITION + "\n\n" + commands.explanations(solution, groups, *_screen()))
+    return OK
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Price plans beside the best one."""
+    from dataclasses import asdict
+
+    from fusecut import commands
+    from fusecut.report.compare import table
+
+    rows = commands.compared(args)
+    _print(json.dumps([asdict(row) for row in rows], indent=2) if args.format == "json" else table(rows, *_screen()))
+    return OK
+
+
+def run_zoo(args: argparse.Namespace) -> int:
+    """List the bundled networks."""
+    from dataclasses import asdict
+
+    from fusecut import commands, zoo
+
+    entries = zoo.index()
+    _print(json.dumps([asdict(e) for e in entries], indent=2) if args.format == "json" else commands.zoo_text(*_screen()))
+    return OK
+
+
+def _print(text: str) -> None:
+    print(text.rstrip("\n"))
+    sys.stdout.flush()
+
+
+def _screen() -> tuple[int, bool]:
+    """Width to print at, and whether to use colour: only on a terminal."""
+    terminal = sys.stdout.isatty()
+    return (max(60, get_terminal_size().columns) if terminal else 100), terminal and "NO_COLOR" not in os.environ

@@ -1,0 +1,221 @@
+"""How much buffer a group needs under a line-buffer model: in closed form where that is exact, else by schedule."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from fusecut.ir import Graph, Group, bits
+from fusecut.models._bounds import AxisBounds, RingFloor, removable
+from fusecut.models._events import RowMachine
+from fusecut.models._passes import Pass, certain_readers, rejoining
+from fusecut.models._program import PLAIN, Lowering, Program, accumulator_bytes, lower
+from fusecut.ops import COLS, ROWS
+from fusecut.schedule import Hold
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a group needs on chip, whether or not it fits: the parts add up to ``nbytes``.
+
+    With several passes ``lines_bytes`` is what the largest pass holds. ``policy`` is "any" where
+    every demand-bounded order that serves downstream first reaches the same peaks.
+    """
+
+    policy: str
+    holds: tuple[Hold, ...]
+    weight_bytes: int
+    accumulator_bytes: int
+    lines_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        return self.weight_bytes + self.accumulator_bytes + self.lines_bytes
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """The switches of :class:`fusecut.models.LineBuffer` that say how rows are held."""
+
+    pixel: bool
+    prefetch_rows: int
+    two_pass: bool
+    lowering: Lowering
+
+
+class Facts:
+    """What a line-buffer model derives from a graph once, and the measurements built on it."""
+
+    def __init__(self, graph: Graph, assumptions: Assumptions) -> None:
+        self.graph, self.assumptions = graph, assumptions
+        self.bounds = AxisBounds(graph, ROWS)
+        ignored = rejoining(graph, graph.everything) if assumptions.two_pass else 0
+        self.pass_bounds = AxisBounds(graph, ROWS, ignored) if ignored else self.bounds
+        self.columns = AxisBounds(graph, COLS)
+        self.accumulators = [accumulator_bytes(graph, op) for op in graph.ops]
+        self.mixed_batch = _mixed_batch(graph)
+        self.gaps = _gaps(self.bounds)
+        gone = removable(graph, assumptions.lowering.inline_elementwise, assumptions.lowering.virtual_concat)
+        pixel = assumptions.pixel
+        slot = [0 if i in gone else t.row_bytes for i, t in enumerate(graph.tensors)]
+        least = [-(-t.channels * t.bits // 8) if pixel else t.row_bytes for t in graph.tensors]
+        fixed = [op.weight_bytes + acc for op, acc in zip(graph.ops, self.accumulators, strict=True)]
+        self.once_floor = self.floor = RingFloor(self.bounds, fixed, slot, least)
+        if ignored:
+            slot = [0 if graph.tensors[i].rows == 1 else size for i, size in enumerate(slot)]
+            self.floor = RingFloor(self.pass_bounds, fixed, slot, least, certain_readers(graph))
+
+    def measure(self, group: Group, passes: tuple[Pass, ...], limit: int | None) -> Demand | None:
+        """Rings of the best policy within ``limit`` bytes; None where they do not fit.
+
+        One pass over everything when ``passes`` is empty. O(ops) in closed form, else O(events).
+        """
+        weights = sum(self.graph.ops[i].weight_bytes for i in bits(group))
+        accumulators = sum(self.accumulators[i] for i in bits(group))
+        left = None if limit is None else limit - weights - accumulators
+        holds: list[Hold] = []
+        lines, policy = 0, "any"
+        for stage, part in enumerate(passes or (Pass(group, None, 0),)):
+            room = None if left is None else left - part.resident_bytes
+            found = self._stage(part, group, bool(passes), room)
+            if found is None:
+                return None
+            how, mine = found
+            policy = policy if how == "any" else how
+            holds += [Hold(h.tensor, h.rows, h.row_bytes, h.nbytes, h.cols, stage) for h in mine]
+            lines = max(lines, part.resident_bytes + sum(h.nbytes for h in mine))
+        return Demand(policy, tuple(holds), weights, accumulators, lines)
+
+    def pooled_lines(self, group: Group, passes: tuple[Pass, ...], policy: str) -> int:
+        """Peak of the sum of live rows over all events: what one shared pool would need for the lines."""
+        most = 0
+        for part in passes or (Pass(group, None, 0),):
+            program = self._program(part)
+            run = RowMachine(program, policy != "dd").run(to_the_end=True)
+            most = max(most, part.resident_bytes + run.pooled)
+        return most
+
+    def _program(self, part: Pass) -> Program:
+        return lower(self.graph, self.bounds.maps, part.run, part.leaving, self.assumptions.lowering)
+
+    def _stage(self, part: Pass, group: Group, split: bool, room: int | None) -> tuple[str, list[Hold]] | None:
+        if room is not None and room < 0:
+            return None
+        bounds = self.pass_bounds if split else self.bounds
+        rows = self._closed_form(part, bounds)
+        if rows is not None:
+            holds = [self._hold(t, n, ends, group) for t, n, ends in rows]
+            fits = room is None or sum(h.nbytes for h in holds) <= room
+            return ("any", holds) if fits else None
+        return self._scheduled(self._program(part), bounds, group, room)
+
+    def _closed_form(self, part: Pass, bounds: AxisBounds) -> list[_Rows] | None:
+        """Rows of every ring where the lower bound is reached by all of them at once; else None.
+
+        That is so when one op's rows leave, and the readers of every tensor are totally ordered by
+        ancestry: chains, and forks like identity skips and squeeze-excite. The bounds count rows
+        that the whole network demands, so a group that demands more of an op is not decided here, and
+        neither is one where some row of an op needs nothing of an operand (then readers are not
+        ordered by ancestry row by row).
+        """
+        graph, run = self.graph, part.run
+        if self.assumptions.lowering != PLAIN or run & self.gaps:
+            return None
+        leaving = _leaving(graph, run) if part.leaving is None else part.leaving
+        if leaving & (leaving - 1) or not _demand_is_global(bounds, run, leaving):
+            return None
+        rows = []
+        for t in _tensors(graph, run):
+            readers = [r for r in graph.consumers[t] if run >> r & 1]
+            if any(not graph.ancestors[b] >> a & 1 for a, b in pairwise(readers)):
+                return None
+            maker = graph.producer[t]
+            outside = maker < 0 or not run >> maker & 1
+            rows.append(_Rows(t, bounds.rows(t, run), outside or bool(leaving >> maker & 1)))
+        return rows
+
+    def _scheduled(
+        self, program: Program, bounds: AxisBounds, group: Group, room: int | None
+    ) -> tuple[str, list[Hold]] | None:
+        """Rings under DDC, or under DD where DDC is above the lower bound and DD needs less."""
+        best: tuple[str, list[Hold]] | None = None
+        for policy in ("ddc", "dd"):
+            run = RowMachine(program, policy == "ddc", None if self.assumptions.pixel else room).run()
+            if run.overflown:
+                continue
+            holds = [
+                self._hold(ring.tensor, rows, ring.maker in program.sinks or not program.operands[ring.maker], group)
+                for ring, rows in zip(program.rings, run.peaks, strict=True)
+            ]
+            nbytes = sum(h.nbytes for h in holds)
+            if (room is None or nbytes <= room) and (best is None or nbytes < sum(h.nbytes for h in best[1])):
+                best = (policy, holds)
+            least = (bounds.rows(ring.tensor, group) for ring in program.rings)
+            if all(rows <= bound for rows, bound in zip(run.peaks, least, strict=True)):
+                break
+        return best
+
+    def _hold(self, tensor: int, rows: int, ends: bool, group: Group) -> Hold:
+        held = self.graph.tensors[tensor]
+        rows = max(1, rows) + (self.assumptions.prefetch_rows if ends else 0)
+        if not self.assumptions.pixel:
+            return Hold(tensor, rows, held.row_bytes, rows * held.row_bytes)
+        cols = min(self.columns.rows(tensor, group), held.cols)
+        elements = ((rows - 1) * held.cols + cols) * held.channels
+        return Hold(tensor, rows, held.row_bytes, -(-elements * held.bits // 8), cols)
+
+
+class _Rows(NamedTuple):
+    tensor: int
+    rows: int
+    ends: bool
+
+
+def _tensors(graph: Graph, run: Group) -> Iterable[int]:
+    """Tensors that the ops read or make, inputs of the run first, each once."""
+    made = [t for i in bits(run) for t in graph.ops[i].outputs]
+    return (*graph.reads(run), *made)
+
+
+def _leaving(graph: Graph, run: Group) -> Group:
+    return sum(1 << i for i in bits(run) if any(graph.leaves(t, run) for t in graph.ops[i].outputs))
+
+
+def _demand_is_global(bounds: AxisBounds, run: Group, leaving: Group) -> bool:
+    """Whether the ops demand of one another exactly what the network demands of them."""
+    graph, last = bounds.graph, dict[int, int]()
+    for i in _descending(run):
+        rows = bounds.size[i] - 1 if leaving >> i & 1 else last.get(i, -1)
+        if rows != bounds.demand[i]:
+            return False
+        for t, rowmap in zip(graph.ops[i].inputs, bounds.maps[i], strict=True):
+            maker = graph.producer[t]
+            if maker >= 0 and rows >= 0:
+                last[maker] = max(last.get(maker, -1), rowmap.hi[rows])
+    return True
+
+
+def _descending(mask: Group) -> Iterator[int]:
+    while mask:
+        index = mask.bit_length() - 1
+        yield index
+        mask ^= 1 << index
+
+
+def _gaps(bounds: AxisBounds) -> Group:
+    """Ops with several operands, of one of which some row needs nothing."""
+    return sum(
+        1 << i
+        for i, maps in enumerate(bounds.maps)
+        if len(maps) > 1 and any(lo > hi for m in maps for lo, hi in zip(m.lo, m.hi, strict=True))
+    )
+
+
+def _mixed_batch(graph: Graph) -> Group:
+    """Ops whose tensors do not all carry the same number of images."""
+    return sum(
+        1 << i for i, op in enumerate(graph.ops) if len({graph.tensors[t].batch for t in (*op.inputs, *op.outputs)}) > 1
+    )

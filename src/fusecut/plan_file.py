@@ -1,0 +1,181 @@
+"""Plan files: written by ``solve -o``, read back by explain, compare and simulate."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+from fusecut.cost import Infeasible
+from fusecut.errors import FusecutError, PlanError
+from fusecut.frontend.onnx import Granularity
+from fusecut.load import fingerprint, load
+from fusecut.machine import Machine
+from fusecut.models import LineBuffer, default_lines, scheme_model
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+from fusecut.solution import SCHEMA_VERSION, Provenance, Solution, Status
+
+LARGEST_PLAN_BYTES: Final = 64 * 2**20
+
+LINE_SWITCHES: Final = {
+    "line_granularity": "granularity",
+    "prefetch_rows": "prefetch_rows",
+    "inline_elementwise": "inline_elementwise",
+    "virtual_concat": "virtual_concat",
+    "skip_separate_buffer": "skip_separate_buffer",
+    "squeeze_excite": "squeeze_excite",
+}
+"""Options of a plan file, and of the command line, that are switches of the line buffer."""
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file whole or not at all: to a temporary neighbour first, then renamed.
+
+    Raises:
+        FusecutError: the place cannot be written.
+    """
+    target = Path(path)
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(target)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                Path(temporary).unlink()
+        raise FusecutError(f"cannot write {target}: {error.strerror}; choose another place") from None
+
+
+def to_json(solution: Solution) -> str:
+    """The plan as one JSON object."""
+    return json.dumps(solution.to_dict(), indent=2) + "\n"
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """A JSON object from a file that may be anything.
+
+    Raises:
+        PlanError: missing, too large, not JSON, nested too deeply, or not an object.
+    """
+    file = Path(path)
+    try:
+        if file.stat().st_size > LARGEST_PLAN_BYTES:
+            raise PlanError(f"{file} is larger than {LARGEST_PLAN_BYTES:,} B: not a plan")
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PlanError(f"cannot read plan {file}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        reason = str(error).splitlines()[0]
+        raise PlanError(f"{file} is not a plan: it is not JSON ({reason}); write one with solve -o") from None
+    if not isinstance(data, dict):
+        raise PlanError(f"{file} is not a plan: expected a JSON object, found {type(data).__name__}")
+    return data
+
+
+def groups_of(path: str | Path, data: Mapping[str, Any]) -> list[list[str]]:
+    """Op names group by group: from ``{"groups": [["a", "b"], ...]}`` or from a plan file.
+
+    Raises:
+        PlanError: there are no groups, or they are not lists of op names.
+    """
+    groups = data.get("groups")
+    if not isinstance(groups, list):
+        raise PlanError(f'{path} has no "groups": expected a list of groups of op names')
+    names = [group.get("ops") if isinstance(group, dict) else group for group in groups]
+    for index, ops in enumerate(names):
+        if not isinstance(ops, list) or not ops or not all(isinstance(op, str) for op in ops):
+            raise PlanError(f"{path}: group {index} is not a list of op names")
+    return cast("list[list[str]]", names)
+
+
+def load_plan(path: str | Path) -> Solution:
+    """Read a plan file back: the network is loaded again, and every group priced again.
+
+    Raises:
+        PlanError: not a plan, the network is not the one that was solved, or the figures in the
+            file are not what this version computes.
+        ModelError: the network cannot be read.
+    """
+    data = read_object(path)
+    try:
+        return _rebuild(path, data)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise PlanError(f"{path} is not a plan of this version: {error!r} is missing or of the wrong type") from None
+
+
+def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
+    if data["schema_version"] != SCHEMA_VERSION:
+        raise PlanError(f"{path} has schema version {data['schema_version']!r}; this fusecut reads {SCHEMA_VERSION}")
+    provenance = _provenance(data)
+    if fingerprint(provenance.model) != provenance.model_sha256:
+        raise PlanError(f"{path}: {provenance.model} has changed since it was solved; solve it again")
+    options = dict(provenance.options)
+    graph = load(
+        provenance.model,
+        batch=cast("int | None", options.get("batch")),
+        input_shapes=_shapes(options),
+        granularity=cast("Granularity", provenance.granularity),
+    )
+    machine = Machine(**data["machine"])
+    problem = Problem(graph, machine, scheme_model(provenance.scheme, line_buffer(provenance.scheme, options)))
+    partition = Partition.of_names(problem.graph, groups_of(path, data)) if data["groups"] else None
+    cost = problem.cost(partition if partition is not None else ())
+    if isinstance(cost, Infeasible) or cost.dram_bytes != data["dram_bytes"]:
+        raise PlanError(f"{path}: the groups do not cost what the file says; solve the network again")
+    return Solution(
+        machine=machine,
+        partition=partition,
+        planned=problem.finished(partition) if partition is not None else (),
+        cost=cost,
+        status=Status[data["status"]],
+        bound_bytes=data["bound_bytes"],
+        floor_bytes=data["floor_dram_bytes"],
+        layerwise_bytes=data["layerwise_dram_bytes"],
+        plans_proposed=data["plans_proposed"],
+        evaluations=data["evaluations"],
+        seconds=data["seconds"],
+        seed=data["seed"],
+        provenance=provenance,
+        notes=tuple(data["notes"]),
+    )
+
+
+def _provenance(data: Mapping[str, Any]) -> Provenance:
+    return Provenance(
+        model=data["model"],
+        model_sha256=data["model_sha256"],
+        granularity=data["granularity"],
+        scheme=data["scheme"],
+        search=data["search"],
+        splitter=data["splitter"],
+        fusecut_version=data["fusecut_version"],
+        options=tuple(sorted(data["options"].items())),
+    )
+
+
+def _shapes(options: Mapping[str, str | int | bool]) -> dict[str, tuple[int, ...]]:
+    prefix = "input_shape:"
+    return {
+        key.removeprefix(prefix): tuple(int(d) for d in str(value).split("x"))
+        for key, value in options.items()
+        if key.startswith(prefix)
+    }
+
+
+def line_buffer(scheme: str, options: Mapping[str, Any]) -> LineBuffer:
+    """The line buffer of a scheme with the switches among recorded options.
+
+    Raises:
+        MachineError: a switch with a value it cannot have.
+    """
+    known = {field: options[option] for option, field in LINE_SWITCHES.items() if option in options}
+    return replace(default_lines(scheme), **known)

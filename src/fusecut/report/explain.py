@@ -1,0 +1,234 @@
+"""Why a group is as it is: what fills the buffer, what crosses to DRAM, and what would let it grow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusecut.cost import Infeasible, Planned
+from fusecut.errors import PlanError
+from fusecut.ir import Graph, Group, bits
+from fusecut.models import Layerwise, LineBuffer
+from fusecut.partition import Partition
+from fusecut.solution import Solution
+from fusecut.text import Column, render_table
+from fusecut.units import format_bytes
+
+
+@dataclass(frozen=True)
+class Held:
+    """A ring buffer of the group: rows times bytes, and who makes it that high."""
+
+    tensor: str
+    rows: int
+    row_bytes: int
+    nbytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A tensor that crosses to DRAM, and for whom."""
+
+    tensor: str
+    direction: str
+    times: int
+    nbytes: int
+    partner: str
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A way for the group to grow: the buffer it takes, and the DRAM bytes it saves."""
+
+    change: str
+    buffer_bytes: int
+    saved_bytes: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """One group of a plan, taken apart. Every list adds up to the group's own figures."""
+
+    index: int
+    ops: tuple[str, ...]
+    planned: Planned
+    capacity_bytes: int
+    held: tuple[Held, ...]
+    weights: tuple[tuple[str, int], ...]
+    accumulators: tuple[tuple[str, int], ...]
+    moved: tuple[Moved, ...]
+    levers: tuple[Lever, ...]
+
+    def text(self, width: int = 80, colour: bool = False) -> str:
+        """The explanation as it is printed."""
+        return "\n".join(_text(self, width, colour))
+
+
+def explain(solution: Solution, index: int, lines: LineBuffer) -> Explanation:
+    """Take one group of a plan apart.
+
+    ``lines`` is the line buffer the plan was made with.
+
+    Raises:
+        PlanError: the plan has no such group, or no plan at all.
+    """
+    partition = solution.partition
+    if partition is None or not 0 <= index < len(partition):
+        count = 0 if partition is None else len(partition)
+        raise PlanError(f"the plan has {count} groups, 0 to {count - 1}: there is no group {index}")
+    graph, planned = partition.graph, solution.planned[index]
+    group = partition.groups[index]
+    return Explanation(
+        index=index,
+        ops=tuple(graph.ops[i].name for i in bits(group)),
+        planned=planned,
+        capacity_bytes=solution.machine.buffer_bytes,
+        held=_held(graph, planned, lines),
+        weights=tuple((graph.ops[i].name, graph.ops[i].weight_bytes) for i in bits(group) if graph.ops[i].weight_bytes),
+        accumulators=_accumulators(graph, planned, lines),
+        moved=_moved(partition, index, planned),
+        levers=_levers(solution, partition, index, lines),
+    )
+
+
+def _held(graph: Graph, planned: Planned, lines: LineBuffer) -> tuple[Held, ...]:
+    schedule = planned.schedule
+    return tuple(
+        Held(graph.tensors[h.tensor].name, h.rows, h.row_bytes, h.nbytes, _why(graph, schedule.group, h.tensor, lines))
+        for h in schedule.holds
+        if h.stage == schedule.passes - 1
+    )
+
+
+def _why(graph: Graph, group: Group, tensor: int, lines: LineBuffer) -> str:
+    reason = lines.reason(graph, tensor, group)
+    if reason is None:
+        return "written row by row"
+    rows, late, early = reason
+    if rows == 1:
+        return f"read row by row by {graph.ops[late].name}"
+    if late == early:
+        return f"window of {graph.ops[late].name}"
+    return f"{graph.ops[late].name} waits for {graph.ops[early].name}"
+
+
+def _accumulators(graph: Graph, planned: Planned, lines: LineBuffer) -> tuple[tuple[str, int], ...]:
+    if planned.schedule.scheme != "lbdf":
+        return ()
+    return tuple(
+        (graph.ops[i].name, lines.accumulator_bytes(graph, i))
+        for i in bits(planned.schedule.group)
+        if lines.accumulator_bytes(graph, i)
+    )
+
+
+def _moved(partition: Partition, index: int, planned: Planned) -> tuple[Moved, ...]:
+    graph, group = partition.graph, partition.groups[index]
+    rows = []
+    inputs = {t: graph.tensors[t].nbytes for t in graph.reads(group)}
+    extra = planned.cost.read_bytes - planned.cost.weight_bytes - sum(inputs.values())
+    for t, nbytes in inputs.items():
+        maker = graph.producer[t]
+        partner = "network input" if maker < 0 else f"from group {_group_of(partition, maker)}"
+        again = 1 + (extra // nbytes if len(inputs) == 1 and extra % nbytes == 0 else 0)
+        rows.append(Moved(graph.tensors[t].name, "read", again, nbytes * again, partner))
+    counted = sum(row.nbytes for row in rows)
+    if counted != planned.cost.read_bytes - planned.cost.weight_bytes:
+        rest = planned.cost.read_bytes - planned.cost.weight_bytes - counted
+        rows.append(Moved("(inputs streamed again)", "read", planned.schedule.passes, rest, "the same tensors"))
+    for t in graph.writes(group):
+        readers = sorted({_group_of(partition, r) for r in graph.consumers[t] if not group >> r & 1})
+        to = [f"group {r}" for r in readers] + (["network output"] if t in graph.output_set else [])
+        rows.append(Moved(graph.tensors[t].name, "write", 1, graph.tensors[t].nbytes, "to " + (", ".join(to) or "nobody")))
+    written = sum(row.nbytes for row in rows if row.direction == "write")
+    if planned.cost.write_bytes != written:
+        rows.append(Moved("(partial sums)", "write", 1, planned.cost.write_bytes - written, "and read back"))
+    return tuple(rows)
+
+
+def _group_of(partition: Partition, op: int) -> int:
+    return next(i for i, group in enumerate(partition.groups) if group >> op & 1)
+
+
+def _levers(solution: Solution, partition: Partition, index: int, lines: LineBuffer) -> tuple[Lever, ...]:
+    """Unions with a neighbouring group that save bytes, the smallest buffer first."""
+    graph, group = partition.graph, partition.groups[index]
+    found = []
+    for other, mate in enumerate(partition.groups):
+        union = group | mate
+        if other == index or not graph.is_connected(union) or not graph.is_convex(union):
+            continue
+        saved = solution.planned[index].cost.dram_bytes + solution.planned[other].cost.dram_bytes
+        saved -= graph.touch_once_bytes(union)
+        need = lines.demand(graph, union).nbytes
+        if saved > 0 and need > solution.machine.buffer_bytes:
+            found.append(Lever(f"fuse with group {other}", need, saved))
+    grown = _one_more(solution, partition, index, lines)
+    return tuple(sorted([*found, *grown], key=lambda lever: (lever.buffer_bytes, -lever.saved_bytes, lever.change)))
+
+
+def _one_more(solution: Solution, partition: Partition, index: int, lines: LineBuffer) -> list[Lever]:
+    """The group with the first op of a following group, where what is left of that group still runs."""
+    graph, group = partition.graph, partition.groups[index]
+    model = Layerwise()
+    found = []
+    for other, mate in enumerate(partition.groups):
+        for op in bits(mate):
+            union, rest = group | 1 << op, mate & ~(1 << op)
+            if other == index or not rest or not graph.preds[op] & group or graph.preds[op] & mate:
+                continue
+            if not graph.is_convex(union) or not graph.is_connected(rest):
+                continue
+            left = lines.plan(graph, rest, solution.machine)
+            if isinstance(left, Infeasible) and not rest & (rest - 1):
+                left = model.plan(graph, rest, solution.machine)
+            if isinstance(left, Infeasible):
+                continue
+            before = solution.planned[index].cost.dram_bytes + solution.planned[other].cost.dram_bytes
+            saved = before - graph.touch_once_bytes(union) - left.cost.dram_bytes
+            need = lines.demand(graph, union).nbytes
+            if saved > 0 and need > solution.machine.buffer_bytes:
+                found.append(Lever(f"take {graph.ops[op].name} from group {other}", need, saved))
+    return found
+
+
+def _text(e: Explanation, width: int, colour: bool) -> list[str]:
+    schedule, cost = e.planned
+    lines = [
+        f"group {e.index}: {len(e.ops)} ops under {schedule.scheme}: {', '.join(e.ops)}",
+        f"buffer {cost.buffer_bytes:,} B of {e.capacity_bytes:,} B; DRAM {cost.dram_bytes:,} B",
+        "",
+    ]
+    if e.held:
+        lines += ["What fills the buffer", _held_table(e, width, colour), ""]
+    elif schedule.tile is not None:
+        t = schedule.tile
+        lines += [
+            f"Runs alone in tiles of {t.out_channels} output by {t.in_channels} input channels, {t.rows} rows, "
+            f"{t.cols} columns, loops {t.order} from the outside in; inputs pass {schedule.passes} times, "
+            f"weights {schedule.weight_passes} times.",
+            "",
+        ]
+    columns = (Column("tensor", "left", True), Column("", "left"), Column("times"), Column("bytes"), Column("", "left"))
+    moved = [[m.tensor, m.direction, str(m.times), f"{m.nbytes:,}", m.partner] for m in e.moved]
+    moved.append(["weights and biases", "read", str(schedule.weight_passes), f"{cost.weight_bytes:,}", ""])
+    lines += ["What crosses to DRAM", render_table(columns, moved, width, colour), ""]
+    return lines + _lever_lines(e)
+
+
+def _held_table(e: Explanation, width: int, colour: bool) -> str:
+    columns = (Column("what", "left", True), Column("rows"), Column("row B"), Column("bytes"), Column("why", "left", True))
+    rows = [[h.tensor, str(h.rows), f"{h.row_bytes:,}", f"{h.nbytes:,}", h.why] for h in e.held]
+    rows += [[f"weights of {name}", "", "", f"{size:,}", ""] for name, size in e.weights]
+    rows += [[f"accumulators of {name}", "", "", f"{size:,}", "summed over all rows"] for name, size in e.accumulators]
+    return render_table(columns, rows, width, colour)
+
+
+def _lever_lines(e: Explanation) -> list[str]:
+    if not e.levers:
+        return ["No larger buffer would let it grow by a neighbour and save bytes."]
+    return ["What would let it grow"] + [
+        f"  {format_bytes(lever.buffer_bytes)} of buffer ({lever.buffer_bytes - e.capacity_bytes:,} B more): "
+        f"{lever.change}, saves {lever.saved_bytes:,} B"
+        for lever in e.levers[:5]
+    ]
