@@ -20,6 +20,7 @@ class Column:
 
 
 _LEAST_WIDTH: Final = 12
+_GAP: Final = 3
 
 
 def _shortened(text: str, width: int) -> str:
@@ -43,7 +44,7 @@ def render_table(
     from rich.text import Text
 
     widths = [max([len(column.heading), *(len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
-    spare = width - sum(widths) - 2 * (len(columns) - 1)
+    spare = width - sum(widths) - _GAP * (len(columns) - 1)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
     for i, column in enumerate(columns):
         if column.flexible:

@@ -9,8 +9,9 @@ run alike, so one of them is walked.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from typing import TypeAlias
 
 from fusecut.rowmap import RowMap
@@ -33,12 +34,12 @@ class Region:
     @cached_property
     def made(self) -> int:
         """Outputs of one channel."""
-        return _size(self.images) * _size(self.rows) * _size(self.cols)
+        return size(self.images) * size(self.rows) * size(self.cols)
 
     @cached_property
     def held(self) -> int:
         """Inputs of one channel."""
-        return _size(self.images) * len(self.rows_in) * len(self.cols_in)
+        return size(self.images) * len(self.rows_in) * len(self.cols_in)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,11 @@ class Nest:
     out_bits: int
     sum_bits: int
 
+    @property
+    def weights(self) -> int:
+        """Weights of all groups."""
+        return self.groups * self.outs * self.ins * self.taps
+
 
 @dataclass
 class Count:
@@ -71,7 +77,6 @@ class Count:
     weights_again: int = 0
     constants_again: int = 0
     sums: int = 0
-    regions: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
 
 
 def up(bits: int) -> int:
@@ -106,86 +111,95 @@ def spatial(nest: Nest, tile: Tile) -> list[Region]:
     return regions
 
 
+def channel_tiles(count: int, size: int) -> list[Span]:
+    """Tiles of ``size`` channels, the last one smaller."""
+    return [(k, min(k + size, count)) for k in range(0, count, size)]
+
+
 def walk(nest: Nest, tile: Tile) -> Iterator[tuple[Span, Span, Region]]:
     """(output channels, input channels, space) of each iteration, loops from the outside in."""
-    space = spatial(nest, tile)
-    outs = [(k, min(k + tile.out_channels, nest.outs)) for k in range(0, nest.outs, tile.out_channels)]
-    ins = [(c, min(c + tile.in_channels, nest.ins)) for c in range(0, nest.ins, tile.in_channels)]
-    loops = {"k": range(len(outs)), "c": range(len(ins)), "s": range(len(space))}
-    a, b, c = tile.order.lstrip("g")
-    for x in loops[a]:
-        for y in loops[b]:
-            for z in loops[c]:
-                at = {a: x, b: y, c: z}
-                yield outs[at["k"]], ins[at["c"]], space[at["s"]]
+    loops = {
+        "k": channel_tiles(nest.outs, tile.out_channels),
+        "c": channel_tiles(nest.ins, tile.in_channels),
+        "s": spatial(nest, tile),
+    }
+    order = tile.order.lstrip("g")
+    k, c, s = (order.index(loop) for loop in "kcs")
+    for at in product(*(loops[loop] for loop in order)):
+        yield at[k], at[c], at[s]
 
 
 def run_nest(nest: Nest, tile: Tile) -> Count:
     """Walk the loops of one group of channels. O(iterations)."""
-    count = Count()
-    seen = _Seen()
+    count, inputs = Count(), _Inputs()
     weights: set[tuple[Span, Span]] = set()
-    biases: set[Span] = set()
-    k_now: Span | None = None
-    weights_now: tuple[Span, Span] | None = None
-    inputs_now: tuple[Span, Region] | None = None
-    sums_now: tuple[Span, Region] | None = None
-    finished = False
+    constants: set[Span] = set()
+    weights_now = constants_now = sums_now = None
+    finished = True
     for k, c, region in walk(nest, tile):
-        if inputs_now != (c, region):
-            count.inputs_again += seen.load(c, region, inputs_now)
-            inputs_now = c, region
+        count.inputs_again += inputs.load(c, region)
         if weights_now != (k, c):
-            count.weights_again += _size(k) * _size(c) * nest.taps if (k, c) in weights else 0
-            weights.add((k, c))
             weights_now = k, c
-        if c[0] == 0 and k_now != k:
-            count.constants_again += _size(k) if k in biases else 0
-            biases.add(k)
-            k_now = k
-        if sums_now != (k, region):
+            count.weights_again += size(k) * size(c) * nest.taps if weights_now in weights else 0
+            weights.add(weights_now)
+        if c[0] == 0 and constants_now != k:
+            constants_now = k
+            count.constants_again += size(k) if k in constants else 0
+            constants.add(k)
+        if sums_now is None or sums_now[0] != k or sums_now[1] is not region:
             if sums_now is not None and not finished:
-                count.sums += _size(sums_now[0]) * sums_now[1].made
+                count.sums += size(sums_now[0]) * sums_now[1].made
             sums_now = k, region
         finished = c[1] == nest.ins
-        _measure(count.regions, nest, k, c, region, split=tile.in_channels < nest.ins)
     return count
 
 
-def _size(span: Span) -> int:
+def regions_of(nest: Nest, tile: Tile) -> dict[str, int]:
+    """Bytes of each part of a tile on chip: each has a region of its own, as large as its largest tile."""
+    space = spatial(nest, tile)
+    k = size(channel_tiles(nest.outs, tile.out_channels)[0])
+    c = size(channel_tiles(nest.ins, tile.in_channels)[0])
+    sums = nest.sum_bits if c < nest.ins else nest.out_bits
+    return {
+        "inputs": up(c * max(r.held for r in space) * nest.in_bits),
+        "weights": up(k * c * nest.taps * nest.weight_bits),
+        "constants": up(k * nest.channel_bits),
+        "outputs": up(k * max(r.made for r in space) * sums),
+    }
+
+
+def size(span: Span) -> int:
+    """How many indices."""
     return span[1] - span[0]
 
 
-def _measure(regions: list[int], nest: Nest, k: Span, c: Span, region: Region, split: bool) -> None:
-    """Each part of the tile has a region of its own, as large as its largest tile."""
-    parts = (
-        up(_size(c) * region.held * nest.in_bits),
-        up(_size(k) * _size(c) * nest.taps * nest.weight_bits),
-        up(_size(k) * nest.channel_bits),
-        up(_size(k) * region.made * (nest.sum_bits if split else nest.out_bits)),
-    )
-    for i, size in enumerate(parts):
-        regions[i] = max(regions[i], size)
+class _Inputs:
+    """Which input elements were loaded before, and the tile of them that is on chip.
 
-
-class _Seen:
-    """Which input elements of a channel tile were loaded before: by channels and images, rows and columns.
-
-    Channel and image tiles are the same in every sweep, so one flag for a position stands for a tile of them.
+    Tiles of channels and images are the same in every sweep, so one flag for a position stands for a tile of them.
     """
 
     def __init__(self) -> None:
+        self.now: tuple[Span, Region] | None = None
         self.before: dict[tuple[Span, Span], set[tuple[int, int]]] = {}
+        self.tiles: set[tuple[Span, tuple[int, int, int]]] = set()
 
-    def load(self, c: Span, region: Region, previous: tuple[Span, Region] | None) -> int:
-        """Load what is not on chip; returns how many elements had been loaded before."""
+    def load(self, c: Span, region: Region) -> int:
+        """Load what is not on chip; returns how many of the elements loaded had been loaded before."""
+        previous, self.now = self.now, (c, region)
+        if previous is not None and previous[0] == c and previous[1] is region:
+            return 0
         rows = region.rows_in
         if previous is not None and previous[0] == c and _next_below(previous[1], region):
             rows = rows - previous[1].rows_in
-        known = self.before.setdefault((c, region.images), set())
-        fresh = {(row, col) for row in rows for col in region.cols_in} - known
-        known |= fresh
-        return (len(rows) * len(region.cols_in) - len(fresh)) * _size(c) * _size(region.images)
+        loaded = len(rows) * len(region.cols_in)
+        if (c, region.place) not in self.tiles:
+            self.tiles.add((c, region.place))
+            known = self.before.setdefault((c, region.images), set())
+            fresh = {(row, col) for row in rows for col in region.cols_in} - known
+            known |= fresh
+            loaded -= len(fresh)
+        return loaded * size(c) * size(region.images)
 
 
 def _next_below(upper: Region, lower: Region) -> bool:

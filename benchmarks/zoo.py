@@ -1,0 +1,98 @@
+"""Every bundled network at several buffers, each in a process of its own: `python benchmarks/zoo.py -o docs/results.md`.
+
+CPU seconds and peak memory are those of the whole process, start-up and file reading included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusecut import zoo
+from fusecut.plan_file import write_text
+
+BUFFERS = ("64KiB", "128KiB", "256KiB", "512KiB", "1MiB")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: the plan's figures, and what the process took."""
+
+    network: str
+    buffer: str
+    plan: dict[str, Any]
+    cpu_seconds: float
+    peak_mib: int
+
+
+def run(network: str, buffer: str, scheme: str) -> Row:
+    """Solve in a fresh process and read its resource usage."""
+    command = [sys.executable, "-m", "fusecut", "solve", f"zoo:{network}", "--buffer", buffer, "--scheme", scheme]
+    with subprocess.Popen([*command, "--format", "json", "-q"], stdout=subprocess.PIPE) as process:
+        out = process.stdout.read() if process.stdout else b""
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} exited {process.returncode}")
+    return Row(network, buffer, json.loads(out), usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024)
+
+
+def table(rows: list[Row]) -> list[str]:
+    """Markdown, one line for each run."""
+    lines = [
+        "| network | buffer | DRAM B | proved gap | without fusion B | floor B | groups | status | CPU s | peak MiB |",
+        "|---|---|--:|--:|--:|--:|--:|---|--:|--:|",
+    ]
+    for row in rows:
+        p = row.plan
+        lines.append(
+            f"| {row.network} | {row.buffer} | {p['dram_bytes']:,} | {100 * p['gap']:.2f} % | "
+            f"{p['layerwise_dram_bytes']:,} | {p['floor_dram_bytes']:,} | {len(p['groups'])} | {p['status']} | "
+            f"{row.cpu_seconds:.2f} | {row.peak_mib} |"
+        )
+    return lines
+
+
+def header(scheme: str) -> list[str]:
+    """Where and when."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return [
+        "# All bundled networks",
+        "",
+        f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases, batch 1, seed 0; "
+        f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()}, Python {platform.python_version()}, "
+        f"{platform.machine()}, {os.cpu_count()} cores. CPU seconds and peak memory are those of a cold process.",
+        "",
+    ]
+
+
+def main() -> None:
+    """Run the grid and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="*", default=list(zoo.names()))
+    parser.add_argument("--buffers", nargs="*", default=list(BUFFERS))
+    parser.add_argument("--scheme", default="mixed")
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    rows = []
+    for network in args.networks:
+        for buffer in args.buffers:
+            rows.append(run(network, buffer, args.scheme))
+            print(table(rows)[-1], file=sys.stderr, flush=True)
+    text = "\n".join([*header(args.scheme), *table(rows)]) + "\n"
+    if args.output is None:
+        print(text, end="")
+    else:
+        write_text(args.output, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""What it takes to compute a network, as plain data: its nodes, how its tensors lie, and its constants.
+
+A graph holds shapes only. Executing it on real arrays needs the nodes behind each op and the values
+of its weights. Values that are in the file, or beside it as external data, are used as they are;
+those that are missing are drawn from a seed, one stream of random numbers for each name, scaled so
+that activations neither vanish nor explode.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fusecut.errors import ModelError
+from fusecut.frontend.values import Array, Dims, Value
+from fusecut.ir import Attrs
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_ELEMENTS: Final = 1 << 28
+"""Largest constant that is drawn or loaded: 1 GiB of float32."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Dimensions of one image of a tensor, and which axes are rows and images (None: there is none)."""
+
+    dims: Dims
+    row_axis: int | None = None
+    batch_axis: int | None = None
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.row_axis is None else self.dims[self.row_axis]
+
+    @property
+    def row_shape(self) -> Dims:
+        """Shape of one row: the dimensions without the row axis."""
+        return tuple(d for a, d in enumerate(self.dims) if a != self.row_axis)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One node of the file and what it was lowered to. Absent operands are named ''.
+
+    ``kind`` and ``facts`` are the op's kind and attributes (:mod:`fusecut.ops`), '' for a node all
+    of whose operands are constants; ``attrs`` those of the file.
+    """
+
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    opset: int
+    kind: str = ""
+    facts: Attrs = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Everything needed to compute.
+
+    ``steps`` is by the name of the unfolded op, in file order; ``aliases`` leads from a name that is
+    only a copy to the name copied; ``constant_steps`` is by the name they make.
+    """
+
+    steps: Mapping[str, Step]
+    layouts: Mapping[str, Layout]
+    aliases: Mapping[str, str]
+    constant_steps: Mapping[str, Step]
+    constants: Constants
+
+    def root(self, name: str) -> str:
+        """The tensor that a name is a copy of."""
+        while name in self.aliases:
+            name = self.aliases[name]
+        return name
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A constant without a value: how large it is and who reads it first, at which operand."""
+
+    dims: Dims
+    whole: bool
+    reader: str = ""
+    operand: int = 0
+    scale_axes: int = 1
+
+
+class Constants:
+    """Values by name: of the file where it has them, else drawn when first asked for."""
+
+    def __init__(self, known: Mapping[str, Array], lazy: Mapping[str, Any], missing: Mapping[str, Missing], seed: int) -> None:
+        self._known, self._lazy, self._missing, self._seed = dict(known), lazy, missing, seed
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known or name in self._lazy or name in self._missing
+
+    def __getitem__(self, name: str) -> Array:
+        """The value; nothing is kept of large ones.
+
+        Raises:
+            ModelError: it is too large, or its external data cannot be read.
+        """
+        if name in self._known:
+            return self._known[name]
+        if name in self._lazy:
+            value: Array = self._lazy[name]()
+            return value
+        return self._drawn(name, self._missing[name])
+
+    def _drawn(self, name: str, gap: Missing) -> Array:
+        if math.prod(gap.dims) > MAX_ELEMENTS:
+            raise ModelError(f"constant {name!r} of shape {gap.dims} is too large to draw; compute a smaller network")
+        rng = np.random.default_rng((self._seed, zlib.crc32(name.encode())))
+        if gap.whole:
+            return rng.integers(-3, 4, gap.dims)
+        return _draw(rng, gap).astype(np.float32)
+
+
+def _draw(rng: np.random.Generator, gap: Missing) -> Array:
+    """Values by what reads them: weights keep the variance of what they multiply, scales are near one."""
+    noise = rng.standard_normal(gap.dims)
+    if gap.reader in _PRODUCTS and gap.operand == 1:
+        return noise * math.sqrt(_GAIN / max(1, _fan_in(gap)))
+    if gap.reader in _SCALED and gap.operand in _SCALED[gap.reader]:
+        return 1 + 0.1 * np.abs(noise)
+    return 0.1 * noise if gap.operand else 0.5 + 0.1 * noise
+
+
+_GAIN: Final = 1.5
+_PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_SCALED: Final[Mapping[str, tuple[int, ...]]] = {
+    "BatchNormalization": (1, 4),
+    "DequantizeLinear": (1,),
+    "Div": (0, 1),
+    "GroupNormalization": (1,),
+    "InstanceNormalization": (1,),
+    "LayerNormalization": (1,),
+    "Pow": (0, 1),
+    "QuantizeLinear": (1,),
+    "RMSNormalization": (1,),
+}
+
+
+def _fan_in(gap: Missing) -> int:
+    """How many products are summed."""
+    if gap.reader == "Conv":
+        return math.prod(gap.dims[1:])
+    if gap.reader == "ConvTranspose":
+        return gap.dims[0]
+    return max(gap.dims[-2:]) if gap.reader == "Gemm" else gap.dims[-2] if len(gap.dims) > 1 else gap.dims[0]
+
+
+def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, seed: int = 0) -> Network:
+    """The computable network of a file, for inputs of these shapes (the file's by default).
+
+    Raises:
+        ModelError: as :func:`fusecut.frontend.onnx.load`.
+    """
+    from fusecut.frontend.inputs import Asked, resolve
+    from fusecut.frontend.lower import Lowering
+    from fusecut.frontend.source import read
+    from fusecut.frontend.values import Node
+    from fusecut.frontend.view import Draft
+
+    class Recording(Lowering):
+        """Remembers which node each op came from, and the nodes that came to nothing."""
+
+        def __init__(self) -> None:
+            super().__init__(source, inputs)
+            self.node_of: dict[str, Node] = {}
+
+        def _op(self, node: Node, draft: Draft) -> None:
+            super()._op(node, draft)
+            self.node_of[self.ops[-1].name] = node
+
+    source = read(path)
+    inputs = resolve(source, Asked(None, dict(input_shapes or {})))
+    lowering = Recording()
+    lowering.graph()
+    opset = source.opsets.get("", 1)
+    steps = {}
+    for op in lowering.ops:
+        made = tuple(lowering.tensors[t].name for t in op.outputs)
+        node = lowering.node_of[op.name]
+        steps[op.name] = replace(_step(node, opset), kind=op.kind, facts=op.attrs, outputs=_made(node, made))
+    aliases = {s.outputs[0]: _copied(s, lowering.values) for s in steps.values() if s.kind == "identity"}
+    constant = {o: _step(n, opset) for n in source.nodes for o in n.outputs if o and lowering.values[o].constant}
+    layouts = {name: _layout(value) for name, value in lowering.values.items() if not value.constant}
+    return Network(steps, layouts, aliases, constant, _constants(source.path, source.nodes, lowering.values, constant, seed))
+
+
+def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:
+    """Outputs in the order of the node; '' where this op does not make them."""
+    return tuple(o if o in made else "" for o in node.outputs)
+
+
+def _copied(step: Step, values: Mapping[str, Value]) -> str:
+    return next(name for name in step.inputs if name and not values[name].constant)
+
+
+def _step(node: Any, opset: int) -> Step:
+    return Step(node.op_type, node.inputs, node.outputs, node.attrs, opset)
+
+
+def _layout(value: Value) -> Layout:
+    """One image: the batch axes are 1."""
+    dims = tuple(1 if r == "N" else d for d, r in zip(value.dims, value.roles, strict=True))
+    batch = value.roles.find("N")
+    return Layout(dims, value.row_axis, None if batch < 0 else batch)
+
+
+def _constants(
+    file: Path, nodes: Sequence[Any], values: Mapping[str, Value], made: Mapping[str, Step], seed: int
+) -> Constants:
+    tensors = _initializers(file)
+    readers: dict[str, tuple[str, int]] = {}
+    for node in nodes:
+        for operand, name in enumerate(node.inputs):
+            readers.setdefault(name, (node.op_type, operand))
+    known: dict[str, Array] = {}
+    lazy: dict[str, Any] = {}
+    missing: dict[str, Missing] = {}
+    for name, value in values.items():
+        if not value.constant or (value.data is None and name in made):
+            continue
+        if value.data is not None:
+            known[name] = value.data
+        elif name in tensors and _is_here(file, tensors[name]):
+            lazy[name] = lambda t=tensors[name]: _loaded(file, t)
+        else:
+            missing[name] = Missing(value.dims, value.dtype not in _FLOATS, *readers.get(name, ("", 0)))
+    return Constants(known, lazy, missing, seed)
+
+
+_FLOATS: Final = frozenset({1, 10, 11, 16})
+"""TensorProto data types float, float16, double, bfloat16."""
+
+
+def _initializers(file: Path) -> dict[str, onnx.TensorProto]:
+    import onnx
+
+    return {t.name: t for t in onnx.load(file, load_external_data=False).graph.initializer}
+
+
+def _is_here(file: Path, tensor: onnx.TensorProto) -> bool:
+    import onnx
+
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return True
+    where = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+    return bool(where) and (file.parent / where).is_file()
+
+
+def _loaded(file: Path, tensor: onnx.TensorProto) -> Array:
+    from onnx import numpy_helper
+
+    try:
+        return numpy_helper.to_array(tensor, str(file.parent))
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+        raise ModelError(f"{file}: the values of {tensor.name!r} cannot be read ({error})") from None

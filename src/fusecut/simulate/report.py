@@ -1,0 +1,138 @@
+"""What an execution measured, beside what the model said. Pure data; drawing goes through ``fusecut.text``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+from fusecut.cost import Cost
+from fusecut.text import Column, render_table
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What must be equal, for one group. Bytes; ``read_bytes`` includes ``weight_bytes``."""
+
+    read_bytes: int
+    write_bytes: int
+    weight_bytes: int
+    buffer_bytes: int
+    macs: int
+    recomputed_macs: int
+
+    @classmethod
+    def of_cost(cls, cost: Cost) -> Figures:
+        """What the model said."""
+        return cls(*(getattr(cost, f.name) for f in fields(cls)))
+
+
+HEADINGS: Final = {
+    "read_bytes": "read B",
+    "write_bytes": "written B",
+    "weight_bytes": "weights B",
+    "buffer_bytes": "buffer B",
+    "macs": "MACs",
+    "recomputed_macs": "recomputed MACs",
+}
+
+
+@dataclass(frozen=True)
+class GroupRun:
+    """One group, executed.
+
+    ``pooled_bytes`` is the most that was live at once in the order of this execution: never more
+    than the static buffer, and another order may need less. ``skipped_macs`` are MACs of rows
+    that nobody wanted; the model counts whole ops, so they are part of ``executed.macs``.
+    """
+
+    index: int
+    scheme: str
+    ops: tuple[str, ...]
+    model: Figures
+    executed: Figures
+    pooled_bytes: int = 0
+    skipped_macs: int = 0
+    events: int = 0
+
+    @property
+    def agrees(self) -> bool:
+        return self.model == self.executed
+
+    def differences(self) -> list[tuple[str, int, int]]:
+        """(figure, model, execution) where they differ."""
+        pairs = [(f.name, getattr(self.model, f.name), getattr(self.executed, f.name)) for f in fields(Figures)]
+        return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one label holds on chip from an event on; labels are tensors, weights and accumulators."""
+
+    event: int
+    group: int
+    label: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """A plan, executed: both columns for every group.
+
+    ``data`` says whether values were computed. ``trace`` is empty unless it was asked for.
+    """
+
+    groups: tuple[GroupRun, ...]
+    data: bool
+    seconds: float
+    trace: tuple[Sample, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether execution and model are equal in every figure of every group."""
+        return all(g.agrees for g in self.groups)
+
+    @property
+    def dram_bytes(self) -> int:
+        """DRAM traffic of the execution."""
+        return sum(g.executed.read_bytes + g.executed.write_bytes for g in self.groups)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The most any group held."""
+        return max(g.executed.buffer_bytes for g in self.groups)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def table(self, width: int = 80, colour: bool = False) -> str:
+        """One line for each group, then each difference, then the verdict."""
+        columns = (
+            Column("#"),
+            Column("ops", "left", flexible=True),
+            Column("scheme", "left"),
+            Column("DRAM B, model"),
+            Column("executed"),
+            Column("buffer B, model"),
+            Column("executed "),
+            Column("", "left"),
+        )
+        lines = [render_table(columns, [_cells(g) for g in self.groups], width, colour), ""]
+        for group in self.groups:
+            for name, said, found in group.differences():
+                lines.append(f"group {group.index}: {HEADINGS[name]}: model {said:,}, execution {found:,}")
+        return "\n".join([*lines, self.verdict()])
+
+    def verdict(self) -> str:
+        """One line."""
+        how = "computed on real arrays" if self.data else "counted"
+        if self.agrees:
+            return f"model and execution agree on all {len(self.groups)} groups, {how}: {self.dram_bytes:,} B moved"
+        wrong = sum(not g.agrees for g in self.groups)
+        return f"model and execution differ in {wrong} of {len(self.groups)} groups, {how}"
+
+
+def _cells(group: GroupRun) -> list[str]:
+    span = group.ops[0] if len(group.ops) == 1 else f"{group.ops[0]} .. {group.ops[-1]}"
+    moved = [f.read_bytes + f.write_bytes for f in (group.model, group.executed)]
+    figures = [*moved, group.model.buffer_bytes, group.executed.buffer_bytes]
+    return [str(group.index), span, group.scheme, *(f"{n:,}" for n in figures), "=" if group.agrees else "differs"]

@@ -1,0 +1,207 @@
+"""The command line as a user meets it: exit codes, one clear line for bad input, clean JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fusecut.cli import main
+
+SOLVE = ("solve", "zoo:squeezenet1_1", "--buffer", "128KiB")
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line of a refused command; nothing on stdout."""
+    code, out, err = run(capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("fusecut: ") and err.count("\n") == 1 and "Traceback" not in err
+    return err
+
+
+def test_solve_prints_the_plan_and_the_certificate(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *SOLVE)
+    assert code == 0
+    assert "optimal: no plan moves fewer bytes" in out and "without fusion" in out and "floor" in out
+
+
+def test_a_plan_is_readable_at_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fusecut.cli._screen", lambda: (80, False))
+    _, out, _ = run(capsys, *SOLVE)
+    table = out.split("\n\n")[1]
+    assert max(len(line) for line in table.splitlines()) <= 80
+    assert table.splitlines()[2].split()[-1].replace(",", "").isdecimal()
+
+
+def test_json_is_exactly_one_object_with_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, *SOLVE, "--format", "json")
+    plan = json.loads(out)
+    assert code == 0 and err == ""
+    keys = """schema_version fusecut_version model model_sha256 machine granularity scheme search splitter seed status
+        dram_bytes dram_read_bytes dram_write_bytes weight_bytes fusible_dram_bytes unfusible_ops layerwise_dram_bytes
+        floor_dram_bytes bound_bytes gap max_buffer_bytes plans_proposed evaluations seconds groups"""
+    assert set(keys.split()) <= set(plan)
+    group_keys = "index ops scheme buffer_bytes dram_read_bytes dram_write_bytes weight_bytes schedule"
+    assert all(set(group_keys.split()) <= set(group) for group in plan["groups"])
+
+
+def test_json_totals_are_the_sums_of_the_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(run(capsys, *SOLVE, "--format", "json")[1])
+    for key in ("dram_read_bytes", "dram_write_bytes", "weight_bytes"):
+        assert plan[key] == sum(group[key] for group in plan["groups"])
+    assert plan["dram_bytes"] == plan["dram_read_bytes"] + plan["dram_write_bytes"]
+    assert plan["max_buffer_bytes"] == max(group["buffer_bytes"] for group in plan["groups"]) <= 131072
+    assert plan["status"] == "optimal" and plan["gap"] == 0 and plan["bound_bytes"] == plan["dram_bytes"]
+
+
+def test_every_node_of_the_file_is_in_exactly_one_group(capsys: pytest.CaptureFixture[str]) -> None:
+    import onnx
+
+    from fusecut import zoo
+
+    plan = json.loads(run(capsys, *SOLVE, "--format", "json")[1])
+    named = [op for group in plan["groups"] for op in group["ops"]]
+    nodes = {node.name for node in onnx.load(zoo.path("squeezenet1_1"), load_external_data=False).graph.node}
+    assert len(named) == len(set(named))
+    assert set(named) <= nodes and len(nodes - set(named)) <= 2  # the flattening reshape is an alias
+
+
+def test_scheme_lbdf_reports_the_metric_of_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(run(capsys, *SOLVE[:-1], "64KiB", "--scheme", "lbdf", "--format", "json")[1])
+    alone = [group for group in plan["groups"] if group["scheme"] == "layerwise"]
+    assert alone and all(len(group["schedule"]["order"]) == 1 for group in alone)
+    assert plan["unfusible_ops"] == [group["schedule"]["order"][0] for group in alone]
+    rest = plan["dram_bytes"] - sum(g["dram_read_bytes"] + g["dram_write_bytes"] for g in alone)
+    assert plan["fusible_dram_bytes"] == rest
+
+
+def test_the_same_input_gives_the_same_plan_in_any_process(tmp_path: Path) -> None:
+    plans = []
+    for seed in ("0", "1", "4242"):
+        path = tmp_path / f"{seed}.json"
+        command = [sys.executable, "-m", "fusecut", *SOLVE, "-o", str(path)]
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        plans.append({**json.loads(path.read_text()), "seconds": 0})
+    assert plans[0] == plans[1] == plans[2]
+
+
+def test_fail_above_exits_1_only_over_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, *SOLVE, "--fail-above", "1KB")[0] == 1
+    assert run(capsys, *SOLVE, "--fail-above", "1GB")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("solve", "nowhere.onnx", "--buffer", "1MiB"), "nowhere.onnx: no such file"),
+        (("solve", "zoo:resnet81", "--buffer", "1MiB"), "did you mean 'resnet18'"),
+        (("solve", "zoo:resnet18", "--buffer", "256 KBs"), "'256 KBs' is not a size in bytes"),
+        (("solve", "zoo:resnet18", "--buffer", "0"), "a buffer of 0 bytes holds nothing"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--scheme", "lbfd"), "did you mean 'lbdf'"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--search", "exakt"), "did you mean 'exact'"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--granularity", "node"), "unknown granularity 'node'"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--weight-bits", "7"), "weight_bits is 7"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--input-shape", "input:3"), "write NAME=1x3x224x224"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--line-granularity", "line"), "unknown granularity 'line'"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--seed", "-1"), "not a whole number of 0 or more"),
+        (("solve", "zoo:resnet18"), "the following arguments are required: --buffer"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "-o", "no/such/folder/p.json"), "cannot write"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--fail-above", "lots"), "'lots' is not a size"),
+        (("solve", "zoo:resnet18", "--buffer", "100"), "infeasible in a buffer of 100 B: op 'node_Conv_291' needs"),
+        (("explain", "nowhere.json"), "cannot read plan nowhere.json"),
+        (("shrink",), "invalid choice: 'shrink'"),
+        ((), "the following arguments are required: COMMAND"),
+    ],
+)
+def test_bad_input_is_one_clear_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str) -> None:
+    assert says in refusal(capsys, *arguments)
+
+
+def test_a_refused_solve_writes_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    refusal(capsys, "solve", "zoo:resnet18", "--buffer", "100", "-o", str(tmp_path / "plan.json"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_infeasible_buffer_says_so_in_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "solve", "zoo:resnet18", "--buffer", "100", "--format", "json")
+    plan = json.loads(out)
+    assert code == 2 and plan["status"] == "infeasible" and plan["groups"] == []
+    assert plan["refusals"][0]["op"] == "node_Conv_291"
+
+
+def test_explain_takes_every_group_of_a_written_plan_apart(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "plan.json")
+    run(capsys, *SOLVE, "-o", path)
+    code, out, _ = run(capsys, "explain", path)
+    groups = len(json.loads(Path(path).read_text())["groups"])
+    assert code == 0 and out.count("What crosses to DRAM") == groups
+    assert "DRAM traffic = bytes read + bytes written" in out
+
+
+def test_explain_refuses_a_group_that_is_not_there(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "plan.json")
+    run(capsys, *SOLVE, "-o", path)
+    assert "there is no group 99" in refusal(capsys, "explain", path, "--group", "99")
+
+
+def test_compare_prices_a_plan_made_elsewhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import fusecut as fc
+
+    names = fc.Partition.singletons(fc.zoo("squeezenet1_1")).names()
+    plan = tmp_path / "theirs.json"
+    plan.write_text(json.dumps({"groups": names}))
+    code, out, _ = run(capsys, "compare", *SOLVE[1:], "--plan", str(plan), "--format", "json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows[str(plan)]["dram_bytes"] == rows["without fusion"]["dram_bytes"]
+    assert rows["fusecut (optimal)"]["over_best"] == 0
+
+
+def test_compare_names_the_file_and_op_of_a_wrong_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "theirs.json"
+    plan.write_text('{"groups": [["conv_of_another_network"]]}')
+    message = refusal(capsys, "compare", *SOLVE[1:], "--plan", str(plan))
+    assert str(plan) in message and "'conv_of_another_network'" in message
+
+
+def test_zoo_lists_every_network(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "zoo", "--format", "json")
+    assert code == 0
+    assert {"mobilenet_v2", "nasnetalarge", "vit_tiny_patch16_224"} <= {row["name"] for row in json.loads(out)}
+
+
+def test_help_of_every_command_shows_an_option_or_argument(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("solve", "explain", "compare", "zoo"):
+        with pytest.raises(SystemExit) as end:
+            main([command, "--help"])
+        assert end.value.code == 0
+        assert "-h, --help" in capsys.readouterr().out
+
+
+def test_importing_and_solving_loads_no_heavy_package() -> None:
+    code = (
+        "import sys, fusecut as fc; heavy = {'torch', 'dask', 'ray', 'matplotlib', 'scipy', 'onnxruntime'};"
+        "assert 'onnx' not in sys.modules;"
+        "fc.solve(fc.zoo('alexnet'), '256KiB'); assert not heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m fusecut zoo | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 (a pipe is the point)
+    assert done.stderr == ""
