@@ -1,5 +1,6 @@
-"""Every bundled network at several buffers, each in a process of its own: `python benchmarks/zoo.py -o docs/results.md`.
+"""Every bundled network at several buffers, each in a process of its own.
 
+`python benchmarks/zoo.py -o docs/results.md` writes the page of results.
 CPU seconds and peak memory are those of the whole process, start-up and file reading included.
 """
 
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusecut import zoo
 from fusecut.plan_file import write_text
+from fusecut.zoo import names
 
 BUFFERS = ("64KiB", "128KiB", "256KiB", "512KiB", "1MiB")
 
@@ -67,9 +68,9 @@ def header(scheme: str) -> list[str]:
     return [
         "# All bundled networks",
         "",
-        f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases, batch 1, seed 0; "
-        f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {os.cpu_count()} cores. CPU seconds and peak memory are those of a cold process.",
+        f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases, batch 1, seed 0;",
+        f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()},",
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores. CPU seconds and peak memory are those of a cold process.",
         "",
     ]
 
@@ -77,7 +78,7 @@ def header(scheme: str) -> list[str]:
 def main() -> None:
     """Run the grid and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="*", default=list(zoo.names()))
+    parser.add_argument("--networks", nargs="*", default=list(names()))
     parser.add_argument("--buffers", nargs="*", default=list(BUFFERS))
     parser.add_argument("--scheme", default="mixed")
     parser.add_argument("-o", "--output", type=Path)

@@ -70,11 +70,11 @@ def test_json_totals_are_the_sums_of_the_groups(capsys: pytest.CaptureFixture[st
 def test_every_node_of_the_file_is_in_exactly_one_group(capsys: pytest.CaptureFixture[str]) -> None:
     import onnx
 
-    from fusecut import zoo
+    from fusecut.zoo import path
 
     plan = json.loads(run(capsys, *SOLVE, "--format", "json")[1])
     named = [op for group in plan["groups"] for op in group["ops"]]
-    nodes = {node.name for node in onnx.load(zoo.path("squeezenet1_1"), load_external_data=False).graph.node}
+    nodes = {node.name for node in onnx.load(path("squeezenet1_1"), load_external_data=False).graph.node}
     assert len(named) == len(set(named))
     assert set(named) <= nodes and len(nodes - set(named)) <= 2  # the flattening reshape is an alias
 

@@ -6,7 +6,7 @@
 ('optimal', True)
 """
 
-from fusecut import models, search, zoo
+from fusecut import models, search
 from fusecut._version import __version__
 from fusecut.cost import Cost, CostModel, Infeasible, Planned
 from fusecut.errors import FusecutError
@@ -19,6 +19,7 @@ from fusecut.problem import Problem
 from fusecut.schedule import Schedule
 from fusecut.solution import Solution, Status
 from fusecut.solve import solve
+from fusecut.zoo import load as zoo
 
 __all__ = [
     "Cost",

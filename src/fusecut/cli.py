@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = _Parser(
         prog="fusecut",
-        description="Finds which operators of a network to run fused so that the fewest bytes cross to DRAM, with proof.",
+        description="Finds which operators to run fused so that the fewest bytes cross to DRAM, with proof.",
         epilog="Exit codes: 0 solved, 1 the answer is no, 2 bad input.",
     )
     top.add_argument("--version", action="version", version=f"fusecut {__version__}")
@@ -121,14 +121,23 @@ def _problem_options(p: argparse.ArgumentParser) -> None:
     from fusecut.models import SCHEMES
 
     p.add_argument("model", metavar="MODEL", help="an ONNX file, or zoo:NAME (see: fusecut zoo)")
-    p.add_argument("--buffer", required=True, metavar="SIZE", help="on-chip buffer, e.g. 256KiB (1024s) or 256KB (1000s)")
+    p.add_argument(
+        "--buffer", required=True, metavar="SIZE", help="on-chip buffer, e.g. 256KiB (1024s) or 256KB (1000s)"
+    )
     p.add_argument("--scheme", default="mixed", metavar="NAME", help=f"one of: {', '.join(SCHEMES)} (default: mixed)")
     p.add_argument(
-        "--granularity", default="folded", metavar="NAME", help="folded (default) or op: every ONNX node an op of its own"
+        "--granularity",
+        default="folded",
+        metavar="NAME",
+        help="folded (default) or op: every ONNX node an op of its own",
     )
     p.add_argument("--batch", type=_count, metavar="N", help="images per inference, in place of the file's")
     p.add_argument(
-        "--input-shape", action="append", default=[], metavar="NAME=1x3x224x224", help="shape of an input; may be repeated"
+        "--input-shape",
+        action="append",
+        default=[],
+        metavar="NAME=1x3x224x224",
+        help="shape of an input; may be repeated",
     )
     for what, bits in (("activation", 8), ("weight", 8), ("accumulator", 32)):
         p.add_argument(f"--{what}-bits", type=_count, default=bits, metavar="N", help=f"default: {bits}")
@@ -145,7 +154,9 @@ def _problem_options(p: argparse.ArgumentParser) -> None:
 
 
 def _output_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--format", choices=("text", "json"), default="text", help="json: one object on stdout (default: text)")
+    p.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json: one object on stdout (default: text)"
+    )
     p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -171,6 +182,7 @@ def run_solve(args: argparse.Namespace) -> int:
     from fusecut.plan_file import to_json, write_text
 
     limit = commands.limit_bytes(args.fail_above)
+    commands.check_writable(args.output)
     solution = commands.solved(args)
     if solution.partition is None:
         print(to_json(solution) if args.format == "json" else "", end="")
@@ -208,10 +220,13 @@ def run_zoo(args: argparse.Namespace) -> int:
     """List the bundled networks."""
     from dataclasses import asdict
 
-    from fusecut import commands, zoo
+    from fusecut import commands
+    from fusecut.zoo import index
 
-    entries = zoo.index()
-    _print(json.dumps([asdict(e) for e in entries], indent=2) if args.format == "json" else commands.zoo_text(*_screen()))
+    entries = index()
+    _print(
+        json.dumps([asdict(e) for e in entries], indent=2) if args.format == "json" else commands.zoo_text(*_screen())
+    )
     return OK
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
-from fusecut import zoo
 from fusecut._version import __version__
 from fusecut.errors import FusecutError
 from fusecut.frontend.onnx import Granularity
@@ -26,6 +25,7 @@ from fusecut.solution import Provenance, Solution
 from fusecut.solve import Progress, solve
 from fusecut.text import Column, render_table
 from fusecut.units import format_bytes, parse_bytes
+from fusecut.zoo import index
 
 DEFINITION: Final = """\
 DRAM traffic = bytes read + bytes written for one inference of the whole batch. For each group, every
@@ -115,6 +115,12 @@ def _progress(quiet: bool) -> Callable[[Progress], None] | None:
     return show
 
 
+def check_writable(path: Path | None) -> None:
+    """Refuse a place that cannot be written before the search, not after it."""
+    if path is not None and not path.parent.is_dir():
+        raise FusecutError(f"cannot write {path}: there is no folder {path.parent}")
+
+
 def limit_bytes(text: str | None) -> int | None:
     """The limit of ``--fail-above``."""
     return None if text is None else parse_bytes(text)
@@ -186,6 +192,6 @@ def zoo_text(width: int, colour: bool) -> str:
             f"{e.activation_bytes:,}",
             f"{e.macs:,}",
         ]
-        for e in zoo.index()
+        for e in index()
     ]
     return render_table(columns, rows, width, colour)

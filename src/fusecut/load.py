@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fusecut import zoo
 from fusecut.frontend.onnx import Granularity, sha256
 from fusecut.frontend.onnx import load as load_file
 from fusecut.ir import Graph
+from fusecut.zoo import path
 
 ZOO_PREFIX = "zoo:"
 
@@ -38,7 +38,7 @@ def load(
 def file_of(source: str | Path) -> Path:
     """The file behind a name."""
     text = str(source)
-    return zoo.path(text.removeprefix(ZOO_PREFIX)) if text.startswith(ZOO_PREFIX) else Path(source)
+    return path(text.removeprefix(ZOO_PREFIX)) if text.startswith(ZOO_PREFIX) else Path(source)
 
 
 def fingerprint(source: str | Path) -> str:

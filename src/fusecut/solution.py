@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from fusecut.cost import Cost, Infeasible, Planned
 from fusecut.ir import Graph, bits
@@ -12,9 +12,10 @@ from fusecut.machine import Machine
 from fusecut.partition import Partition
 from fusecut.schedule import Schedule
 from fusecut.text import Column, render_table
-from fusecut.units import format_bytes, format_kib
+from fusecut.units import format_kib
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
+_NAMED: Final = 4
 
 
 class Status(Enum):
@@ -205,23 +206,18 @@ class Solution:
             f"buffer         {self.cost.buffer_bytes:>14,} B   of {self.machine.buffer_bytes:,} "
             f"({format_kib(self.machine.buffer_bytes)}) at most"
         )
-        if self.unfusible_ops:
+        if alone := self.unfusible_ops:
+            more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
             lines.append(
-                f"run as tiled loops, too big to stream: {', '.join(self.unfusible_ops)} "
-                f"(the rest moves {self.fusible_bytes:,} B)"
+                f"tiled loops    {self.cost.dram_bytes - self.fusible_bytes:>14,} B   for ops too big to stream:"
             )
+            lines.append(f"               {', '.join(alone[:_NAMED])}{more}")
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
     def _verdict(self) -> str:
         if self.status is Status.optimal:
             return "optimal: no plan moves fewer bytes"
         return f"gap {100 * self.gap:.2f} %: {self.status.value}"
-
-
-def smallest_refusal(solution: Solution) -> str:
-    """One line that says why nothing runs, for the op that is nearest to fitting the buffer."""
-    name, why = solution.refusals[0]
-    return f"no plan fits a buffer of {format_bytes(solution.machine.buffer_bytes)}: op {name!r} {why}"
 
 
 def _schedule_dict(graph: Graph, schedule: Schedule) -> dict[str, Any]:

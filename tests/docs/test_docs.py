@@ -60,4 +60,5 @@ def test_the_exception_tree_in_the_docstring_is_the_real_one() -> None:
     import fusecut.errors
 
     tree = fusecut.errors.__doc__ or ""
-    assert all(cls.__name__ in tree for cls in [FusecutError, *FusecutError.__subclasses__()])
+    classes: list[type[FusecutError]] = [FusecutError, *FusecutError.__subclasses__()]
+    assert all(cls.__name__ in tree for cls in classes)

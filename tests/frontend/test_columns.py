@@ -14,12 +14,13 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import Constants, ints, model_of
 from test_rows import BRANCHES, EXACT, SOUND, R, Rows, T, chain, refold
 
-from fusecut import zoo
 from fusecut.frontend.inputs import Asked, resolve
 from fusecut.frontend.lower import Lowering
 from fusecut.frontend.source import read
 from fusecut.ir import Graph
 from fusecut.ops import COLS, axis_map
+from fusecut.zoo import load as load_network
+from fusecut.zoo import names as network_names
 
 
 def by_column(array: NDArray[Any], roles: str) -> NDArray[Any]:
@@ -103,6 +104,6 @@ def test_column_maps_are_sound_on_random_chains_of_data_movement(seed: int, tmp_
     check(tmp_path, nodes, dims, constants)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", network_names())
 def test_every_window_of_the_zoo_is_exact(name: str) -> None:
-    assert not [op.name for op in zoo.load(name).ops if "spatial_kernel" in op.attrs]
+    assert not [op.name for op in load_network(name).ops if "spatial_kernel" in op.attrs]

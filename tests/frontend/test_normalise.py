@@ -13,11 +13,12 @@ import pytest
 from onnx import helper
 from onnx_models import Build, Constants, builder, ints, weights
 
-from fusecut import zoo
 from fusecut.errors import PartitionError
 from fusecut.frontend.normalise import fold
 from fusecut.ir import Graph, Group, bits
 from fusecut.partition import Partition
+from fusecut.zoo import load as load_network
+from fusecut.zoo import names as network_names
 
 
 @pytest.fixture
@@ -196,9 +197,9 @@ def test_a_flatten_read_twice_stays(build: Build) -> None:
     assert ops_of(folded(build, *nodes))[0] == ("reshape", ("f",))
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", network_names())
 def test_folding_keeps_macs_members_and_interfaces(name: str) -> None:
-    flat, graph = zoo.load(name, granularity="op"), zoo.load(name)
+    flat, graph = load_network(name, granularity="op"), load_network(name)
     assert sum(op.macs for op in graph.ops) == sum(op.macs for op in flat.ops)
     assert sorted(m for op in graph.ops for m in op.members) == sorted(op.name for op in flat.ops)
     for ends in ("inputs", "outputs"):
@@ -208,7 +209,7 @@ def test_folding_keeps_macs_members_and_interfaces(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "shufflenet_v2_x1_0", "googlenet", "convnext_tiny"])
 def test_folding_twice_changes_nothing(name: str) -> None:
-    once = zoo.load(name)
+    once = load_network(name)
     twice = fold(once)
     assert (twice.ops, twice.tensors) == (once.ops, once.tensors)
 

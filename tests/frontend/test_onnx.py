@@ -14,10 +14,12 @@ import pytest
 from onnx import helper, shape_inference
 from onnx_models import DATA, Build, builder, model_of
 
-from fusecut import zoo
 from fusecut.errors import ModelError
 from fusecut.frontend.onnx import load, sha256
 from fusecut.ir import Graph
+from fusecut.zoo import load as load_network
+from fusecut.zoo import names as network_names
+from fusecut.zoo import path as network_file
 
 
 @pytest.fixture
@@ -27,7 +29,7 @@ def build(tmp_path: Path) -> Build:
 
 LIGHT = sorted((Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx"))
 VARIANTS = sorted(DATA.glob("*.onnx"))
-ZOO = [zoo.path(name) for name in zoo.names()]
+ZOO = [network_file(name) for name in network_names()]
 EVERYTHING = [*ZOO, *VARIANTS, *LIGHT]
 RESNETS = [f for f in VARIANTS if "resnet18" in f.name]
 
@@ -38,7 +40,7 @@ def stem(file: Path) -> str:
 
 @pytest.fixture(scope="module")
 def resnet18() -> Graph:
-    return zoo.load("resnet18")
+    return load_network("resnet18")
 
 
 @pytest.mark.parametrize("granularity", ["op", "folded"])
@@ -113,12 +115,12 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_macs_are_those_published(name: str) -> None:
-    assert round(sum(op.macs for op in zoo.load(name).ops) / 1e9, 2) == PUBLISHED[name][0]
+    assert round(sum(op.macs for op in load_network(name).ops) / 1e9, 2) == PUBLISHED[name][0]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_are_those_published(name: str) -> None:
-    ops = zoo.load(name).ops
+    ops = load_network(name).ops
     weights, biases = sum(op.weight_elements for op in ops), sum(op.bias_elements for op in ops)
     plain = PUBLISHED[name][2]
     norms = 0 if plain is None else biases - plain
@@ -154,7 +156,7 @@ FOLDED = {
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_folding_leaves_these_kinds(name: str) -> None:
-    assert Counter(op.kind for op in zoo.load(name).ops) == FOLDED[name]
+    assert Counter(op.kind for op in load_network(name).ops) == FOLDED[name]
 
 
 def shape_of(graph: Graph) -> list[tuple[object, ...]]:
@@ -181,11 +183,11 @@ def test_the_quantised_resnet18_differs_only_in_relus_that_its_quantisers_replac
 
 
 def test_legacy_and_new_exporter_give_the_same_mobilenet_v3() -> None:
-    assert shape_of(load(DATA / "legacy_mobilenet_v3_small.onnx")) == shape_of(zoo.load("mobilenet_v3_small"))
+    assert shape_of(load(DATA / "legacy_mobilenet_v3_small.onnx")) == shape_of(load_network("mobilenet_v3_small"))
 
 
 def test_the_legacy_shufflenet_has_two_slices_for_each_split() -> None:
-    legacy, new = load(DATA / "legacy_shufflenet_v2_x1_0.onnx"), zoo.load("shufflenet_v2_x1_0")
+    legacy, new = load(DATA / "legacy_shufflenet_v2_x1_0.onnx"), load_network("shufflenet_v2_x1_0")
     kinds = Counter(op.kind for op in new.ops)
     kinds["slice"] = 2 * kinds.pop("split")
     assert Counter(op.kind for op in legacy.ops) == kinds
@@ -212,7 +214,7 @@ def test_a_batch_multiplies_every_tensor_and_all_macs(file: Path) -> None:
 
 
 def test_another_resolution_changes_the_map_but_not_the_weights() -> None:
-    small, large = zoo.load("resnet18"), zoo.load("resnet18", input_shapes={"input": (1, 3, 256, 320)})
+    small, large = load_network("resnet18"), load_network("resnet18", input_shapes={"input": (1, 3, 256, 320)})
     assert large.tensors[large.ops[0].outputs[0]].shape == (1, 64, 128, 160)
     assert [op.weight_elements for op in large.ops] == [op.weight_elements for op in small.ops]
 
@@ -226,13 +228,13 @@ def test_the_graph_is_named_after_the_file(resnet18: Graph) -> None:
 
 
 def test_every_node_that_computes_is_a_member_of_one_op(resnet18: Graph) -> None:
-    file = onnx.load(zoo.path("resnet18"), load_external_data=False)
+    file = onnx.load(network_file("resnet18"), load_external_data=False)
     assert sorted(m for op in resnet18.ops for m in op.members) == sorted(n.name for n in file.graph.node)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", network_names())
 def test_loading_twice_gives_the_same_graph(name: str) -> None:
-    one, two = zoo.load(name), zoo.load(name)
+    one, two = load_network(name), load_network(name)
     assert astuple(one.tensors[0]) == astuple(two.tensors[0])
     assert (one.tensors, one.ops, one.inputs, one.outputs) == (two.tensors, two.ops, two.inputs, two.outputs)
 
@@ -277,13 +279,13 @@ def test_an_op_of_a_foreign_domain_takes_the_recorded_shape(tmp_path: Path) -> N
 
 
 def test_the_hash_is_that_of_the_bytes() -> None:
-    file = zoo.path("resnet18")
+    file = network_file("resnet18")
     assert sha256(file) == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(("name", "limit_s"), [("mobilenet_v2", 0.3), ("nasnetalarge", 1.5)])
 def test_loading_is_fast(name: str, limit_s: float) -> None:
-    zoo.load("alexnet")
+    load_network("alexnet")
     start = time.process_time()
-    zoo.load(name)
+    load_network(name)
     assert time.process_time() - start < limit_s

@@ -98,7 +98,9 @@ class Missing:
 class Constants:
     """Values by name: of the file where it has them, else drawn when first asked for."""
 
-    def __init__(self, known: Mapping[str, Array], lazy: Mapping[str, Any], missing: Mapping[str, Missing], seed: int) -> None:
+    def __init__(
+        self, known: Mapping[str, Array], lazy: Mapping[str, Any], missing: Mapping[str, Missing], seed: int
+    ) -> None:
         self._known, self._lazy, self._missing, self._seed = dict(known), lazy, missing, seed
 
     def __contains__(self, name: str) -> bool:
@@ -196,7 +198,9 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
     aliases = {s.outputs[0]: _copied(s, lowering.values) for s in steps.values() if s.kind == "identity"}
     constant = {o: _step(n, opset) for n in source.nodes for o in n.outputs if o and lowering.values[o].constant}
     layouts = {name: _layout(value) for name, value in lowering.values.items() if not value.constant}
-    return Network(steps, layouts, aliases, constant, _constants(source.path, source.nodes, lowering.values, constant, seed))
+    return Network(
+        steps, layouts, aliases, constant, _constants(source.path, source.nodes, lowering.values, constant, seed)
+    )
 
 
 def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:

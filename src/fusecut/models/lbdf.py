@@ -139,7 +139,7 @@ class LineBuffer:
         weights = sum(graph.ops[i].weight_bytes for i in bits(group))
         heaviest = max(bits(group), key=lambda i: (graph.ops[i].weight_bytes, -i))
         where = f"weights take {weights:,} B, most of them {graph.ops[heaviest].name!r}"
-        levers = (f"a buffer of {format_bytes(at_least)} or more",)
+        levers: tuple[str, ...] = (f"a buffer of {format_bytes(at_least)} or more",)
         levers += ("a cut inside the group",) if group & (group - 1) else ()
         return Infeasible("buffer", at_least, capacity, where, levers, at_least=True)
 

@@ -53,7 +53,13 @@ def _first_refusal(problem: Problem, partition: Partition) -> str:
 
 def table(rows: list[Compared], width: int = 80, colour: bool = False) -> str:
     """The comparison as text; what is infeasible is explained below the table."""
-    columns = (Column("plan", "left", True), Column("groups"), Column("DRAM B"), Column("buffer B"), Column("over best"))
+    columns = (
+        Column("plan", "left", True),
+        Column("groups"),
+        Column("DRAM B"),
+        Column("buffer B"),
+        Column("over best"),
+    )
     cells = [
         [
             row.name,

@@ -139,7 +139,9 @@ def _moved(partition: Partition, index: int, planned: Planned) -> tuple[Moved, .
     for t in graph.writes(group):
         readers = sorted({_group_of(partition, r) for r in graph.consumers[t] if not group >> r & 1})
         to = [f"group {r}" for r in readers] + (["network output"] if t in graph.output_set else [])
-        rows.append(Moved(graph.tensors[t].name, "write", 1, graph.tensors[t].nbytes, "to " + (", ".join(to) or "nobody")))
+        rows.append(
+            Moved(graph.tensors[t].name, "write", 1, graph.tensors[t].nbytes, "to " + (", ".join(to) or "nobody"))
+        )
     written = sum(row.nbytes for row in rows if row.direction == "write")
     if planned.cost.write_bytes != written:
         rows.append(Moved("(partial sums)", "write", 1, planned.cost.write_bytes - written, "and read back"))
@@ -217,7 +219,13 @@ def _text(e: Explanation, width: int, colour: bool) -> list[str]:
 
 
 def _held_table(e: Explanation, width: int, colour: bool) -> str:
-    columns = (Column("what", "left", True), Column("rows"), Column("row B"), Column("bytes"), Column("why", "left", True))
+    columns = (
+        Column("what", "left", True),
+        Column("rows"),
+        Column("row B"),
+        Column("bytes"),
+        Column("why", "left", True),
+    )
     rows = [[h.tensor, str(h.rows), f"{h.row_bytes:,}", f"{h.nbytes:,}", h.why] for h in e.held]
     rows += [[f"weights of {name}", "", "", f"{size:,}", ""] for name, size in e.weights]
     rows += [[f"accumulators of {name}", "", "", f"{size:,}", "summed over all rows"] for name, size in e.accumulators]

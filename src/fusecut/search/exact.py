@@ -11,11 +11,11 @@ a plan is consistent, and an edge settles its ideal only with its true cost.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from numpy.random import Generator
+from numpy.random import Generator as Random
 
 from fusecut.cost import Infeasible
 from fusecut.ir import Group
@@ -24,7 +24,6 @@ from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
 from fusecut.search.protocol import Proposal
-
 
 _STEPS_PER_PROPOSAL: Final = 500
 _WIDEST_BEAM: Final = 8
@@ -68,10 +67,10 @@ class Exact:
     name = "exact"
     anytime = True
 
-    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+    def propose(self, problem: Problem, rng: Random) -> Iterator[Proposal]:
         """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
         search = _AStar(problem)
-        yield Proposal(None, search.bound_bytes())
+        yield Proposal(Partition.singletons(problem.graph), search.bound_bytes())
         yield from search.run(self.first_effort)
         if not search.done:
             yield from self._beams(problem, search)
@@ -81,7 +80,8 @@ class Exact:
         width, spent, last = 1, 0, 0
         while spent + 2 * last <= self.beam_effort and width <= _WIDEST_BEAM:
             before = search.lattice.steps
-            yield from search.take(beam_plan(search.lattice, problem, width))
+            plan = yield from beam_plan(search.lattice, problem, width)
+            yield from search.take(plan)
             last = search.lattice.steps - before
             width, spent = 2 * width, spent + last
 
@@ -173,11 +173,11 @@ class _AStar:
         return groups[::-1]
 
 
-def beam_plan(lattice: Lattice, problem: Problem, width: int) -> list[Group] | None:
+def beam_plan(lattice: Lattice, problem: Problem, width: int) -> Generator[Proposal, None, list[Group] | None]:
     """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
 
-    Returns None when the beam loses itself in ideals that no feasible group leaves.
-    O(ops * width) expansions.
+    Yields empty proposals, so that the driver can stop it between expansions. Returns None when the
+    beam loses itself in ideals that no feasible group leaves. O(ops * width) expansions.
     """
     everything = problem.graph.everything
     layers: list[dict[Group, list[_Way]]] = [{} for _ in range(everything.bit_count() + 1)]
@@ -186,6 +186,7 @@ def beam_plan(lattice: Lattice, problem: Problem, width: int) -> list[Group] | N
     rests = {0: lattice.whole}
     for layer in layers:
         for ideal in _most_promising(problem, layer, settled, rests, width):
+            yield Proposal(None)
             for step in lattice.groups_from(ideal, rests[ideal]):
                 after = ideal | step.group
                 rests[after] = step.rest_bytes

@@ -8,12 +8,10 @@ is not there, so they load here and cannot be run.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Final
 
 from fusecut.errors import UnknownNameError
@@ -93,20 +91,3 @@ def write_index() -> None:
     """Write ``index.json`` anew from the files; run it after adding a network."""
     rows = ",\n".join(f" {json.dumps(asdict(measured(name)))}" for name in names())
     INDEX.write_text(f"[\n{rows}\n]\n", encoding="utf-8")
-
-
-class _CallableModule(ModuleType):
-    """Lets ``fusecut.zoo("resnet18")`` and ``fusecut.zoo.names()`` both read naturally."""
-
-    def __call__(
-        self,
-        name: str,
-        *,
-        batch: int | None = None,
-        input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-        granularity: Granularity = "folded",
-    ) -> Graph:
-        return load(name, batch=batch, input_shapes=input_shapes, granularity=granularity)
-
-
-sys.modules[__name__].__class__ = _CallableModule
