@@ -67,21 +67,25 @@ class Step:
 class Network:
     """Everything needed to compute.
 
-    ``steps`` is by the name of the unfolded op, in file order; ``aliases`` leads from a name that is
-    only a copy to the name copied; ``constant_steps`` is by the name they make.
+    ``steps`` is by the name of the unfolded op, in file order; ``copies`` are those that only pass a
+    tensor on, by the name they give it; ``constant_steps`` is by the name they make.
     """
 
     steps: Mapping[str, Step]
     layouts: Mapping[str, Layout]
-    aliases: Mapping[str, str]
+    copies: Mapping[str, Step]
     constant_steps: Mapping[str, Step]
     constants: Constants
 
     def root(self, name: str) -> str:
         """The tensor that a name is a copy of."""
-        while name in self.aliases:
-            name = self.aliases[name]
+        while name in self.copies:
+            name = self.copied(self.copies[name])
         return name
+
+    def copied(self, step: Step) -> str:
+        """What a copying step reads: its only operand that is no constant."""
+        return next(n for n in step.inputs if n and n not in self.constants and n not in self.constant_steps)
 
 
 @dataclass(frozen=True)
@@ -195,11 +199,11 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
         made = tuple(lowering.tensors[t].name for t in op.outputs)
         node = lowering.node_of[op.name]
         steps[op.name] = replace(_step(node, opset), kind=op.kind, facts=op.attrs, outputs=_made(node, made))
-    aliases = {s.outputs[0]: _copied(s, lowering.values) for s in steps.values() if s.kind == "identity"}
+    copies = {s.outputs[0]: s for s in steps.values() if s.kind == "identity"}
     constant = {o: _step(n, opset) for n in source.nodes for o in n.outputs if o and lowering.values[o].constant}
-    layouts = {name: _layout(value) for name, value in lowering.values.items() if not value.constant}
+    layouts = {name: _layout(value) for name, value in lowering.values.items()}
     return Network(
-        steps, layouts, aliases, constant, _constants(source.path, source.nodes, lowering.values, constant, seed)
+        steps, layouts, copies, constant, _constants(source.path, source.nodes, lowering.values, constant, seed)
     )
 
 
@@ -208,16 +212,14 @@ def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(o if o in made else "" for o in node.outputs)
 
 
-def _copied(step: Step, values: Mapping[str, Value]) -> str:
-    return next(name for name in step.inputs if name and not values[name].constant)
-
-
 def _step(node: Any, opset: int) -> Step:
     return Step(node.op_type, node.inputs, node.outputs, node.attrs, opset)
 
 
 def _layout(value: Value) -> Layout:
     """One image: the batch axes are 1."""
+    if not value.roles:
+        return Layout(value.dims)
     dims = tuple(1 if r == "N" else d for d, r in zip(value.dims, value.roles, strict=True))
     batch = value.roles.find("N")
     return Layout(dims, value.row_axis, None if batch < 0 else batch)

@@ -148,6 +148,8 @@ class _Builder:
                 continue
             for t in self.tensors[stream]:
                 mine = readers.get((stream, t), [])
+                if maker != stream:
+                    mine = [*mine, (stream, tuple(range(rows)))]  # operand rows wait in the ring for the op itself
                 apart = self.switches.skip_separate_buffer and len(mine) > 1
                 for part in [[r] for r in mine] if apart else [mine]:
                     p.rings.append(Ring(t, self.graph.tensors[t].row_bytes, maker, rows, part))

@@ -10,7 +10,7 @@ not depend on the order in which ready rows are taken; only the depth of a share
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol, TypeAlias
@@ -67,7 +67,7 @@ class LineRun:
     dram: Dram
     buffer: Buffer
     shapes: Shapes | None = None
-    kernels: Sequence[RowKernel] | None = None
+    kernels: Mapping[int, RowKernel] | None = None
     order: Callable[[int], Iterable[Event]] | None = None
     observer: Observer | None = None
     work: Work = field(default_factory=Work)

@@ -89,7 +89,7 @@ def _group(
     else:
         raise SimulationError(f"group {number}: nobody taught the simulator the scheme {schedule.scheme!r}")
     if compute is not None:
-        compute.forget(schedule.group)
+        compute.forget()
     weights = sum(t.read_bytes for (g, label), t in dram.traffic.items() if g == number and label.startswith("weights of "))
     executed = Figures(
         dram.group_read(number), dram.group_written(number), weights, buffer.peak_bytes, macs, recomputed

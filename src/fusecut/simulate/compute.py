@@ -1,0 +1,235 @@
+"""Arithmetic of ops, row by row: the nodes behind an op, run on slabs of exactly the rows it was handed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from fusecut.errors import SimulationError
+from fusecut.frontend.weights import Layout, Network, Step
+from fusecut.ir import Graph, Group, Op, bits
+from fusecut.ops import ROWS, axis_map
+from fusecut.simulate.calls import Call, Rule, to_rows, to_slab
+from fusecut.simulate.memory import Array, Dram
+from fusecut.simulate.moves import MOVES
+from fusecut.simulate.pointwise import POINTWISE
+from fusecut.simulate.sums import FOLDS, SUMS, State
+from fusecut.simulate.synthetic import INVENTED
+from fusecut.simulate.windows import WINDOWS
+
+ARITHMETIC: Final[dict[str, Rule]] = {**POINTWISE, **MOVES, **SUMS, **WINDOWS, **INVENTED}
+"""Every ONNX op type that can be computed."""
+
+
+@dataclass
+class Compute:
+    """Kernels of a graph's ops, from the network behind it."""
+
+    graph: Graph
+    network: Network
+    dtype: str = "float32"
+    _constants: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.layouts = [self.network.layouts[t.name] for t in self.graph.tensors]
+        self.shapes = {t: layout.row_shape for t, layout in enumerate(self.layouts)}
+
+    def kernels(self, group: Group) -> Mapping[int, OpKernel]:
+        """Kernels of the ops of a group, by op index.
+
+        Raises:
+            SimulationError: a node that nobody taught the simulator; names it.
+        """
+        return {i: OpKernel(self, self.graph.ops[i]) for i in bits(group)}
+
+    def forget(self) -> None:
+        """Drop constants that were loaded or drawn."""
+        self._constants.clear()
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a constant, floats in the width of the computation; None for an activation."""
+        network = self.network
+        if name in self._constants:
+            return self._constants[name]
+        if name in network.constants:
+            value = network.constants[name]
+        elif name in network.constant_steps:
+            value = self._evaluated(network.constant_steps[name], name)
+        else:
+            return None
+        self._constants[name] = value.astype(self.dtype) if np.issubdtype(value.dtype, np.floating) else value
+        return self._constants[name]
+
+    def _evaluated(self, step: Step, name: str) -> Array:
+        args = [self.constant(i) if i else None for i in step.inputs]
+        ins = [None if a is None else Layout(a.shape) for a in args]
+        outs = [self.network.layouts[o] for o in step.outputs if o]
+        made = rule_of(step)(Call(step, args, [0] * len(args), ins, outs, None, self.dtype))
+        return np.asarray(made[[o for o in step.outputs if o].index(name)])
+
+    def rows_of(self, tensor: int, array: Array) -> Array:
+        """An array of the file's shape as rows, row axis first, image after image."""
+        layout, facts = self.layouts[tensor], self.graph.tensors[tensor]
+        images = np.split(np.asarray(array, self.dtype), facts.batch, axis=layout.batch_axis or 0)
+        return np.concatenate([to_rows(image.reshape(layout.dims), layout) for image in images])
+
+    def array_of(self, tensor: int, rows: Array) -> Array:
+        """The inverse of :meth:`rows_of`."""
+        layout, facts = self.layouts[tensor], self.graph.tensors[tensor]
+        images = [to_slab(part, layout) for part in np.split(rows, facts.batch)]
+        return images[0] if len(images) == 1 else np.concatenate(images, axis=layout.batch_axis or 0)
+
+    def whole(self, index: int, image: int, dram: Dram) -> list[Array]:
+        """All rows of every result of one op, from all rows of its operands in DRAM."""
+        op = self.graph.ops[index]
+        slabs = []
+        for t in op.inputs:
+            rows = self.graph.tensors[t].rows
+            slabs.append(to_slab(dram.data[t][image * rows : (image + 1) * rows], self.layouts[t]))
+        return OpKernel(self, op).all_rows(slabs)
+
+
+def rule_of(step: Step) -> Rule:
+    """Raises SimulationError for a node type without arithmetic."""
+    if step.op_type not in ARITHMETIC:
+        raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
+    return ARITHMETIC[step.op_type]
+
+
+class OpKernel:
+    """The nodes of one op in file order: at most one with windows or sums, the others element by element.
+
+    Copies (identities of the file) are made where they are read. A streaming reduction folds rows into
+    its state; everything else is computed from the windows of one event and remembers nothing, except
+    that an op that needs whole operands for every row is computed once for all of them.
+    """
+
+    def __init__(self, compute: Compute, op: Op) -> None:
+        self.compute, self.op = compute, op
+        graph = compute.graph
+        self.names = [graph.tensors[t].name for t in op.inputs]
+        self.made = [graph.tensors[t].name for t in op.outputs]
+        maps = [axis_map(graph, op, k, ROWS) for k in range(len(op.inputs))]
+        self.folds = {k for k, m in enumerate(maps) if m.reduces}
+        self.at_once = (
+            bool(op.attrs.get("barrier"))
+            or op.kind == "opaque"
+            or (op.kind != "matmul" and any(m.whole for m in maps))
+            or all(graph.tensors[t].rows == 1 for t in (*op.inputs, *op.outputs))
+        )
+        self.copies: dict[str, Step] = {}
+        self.steps: list[Step] = []
+        for name, step in compute.network.steps.items():
+            if name in set(op.members):
+                self._take(step)
+        self.state: State = None
+        self.cache: list[Array] | None = None
+
+    def _take(self, step: Step) -> None:
+        rule_of(step)
+        if step.kind == "identity" or (step.kind == "reshape" and self.op.attrs.get("flatten")):
+            self.copies[step.outputs[0]] = step
+        else:
+            self.steps.append(step)
+
+    def start(self) -> None:
+        self.state, self.cache = None, None
+
+    def fold(self, operand: int, row: int, window: Array) -> None:
+        """One row into the state of the reduction, which is the op's first node."""
+        step = self.steps[0]
+        slab = to_slab(window, self._layout(self.names[operand]))
+        call = self._folding(step)
+        self.state = FOLDS[step.kind][0](self.state, call, slab.astype(self.compute.dtype, copy=False), row)
+
+    def _folding(self, step: Step) -> Call:
+        """A call whose first operand is the map that streams by, before any flattening."""
+        ins: list[Layout | None] = [self._layout(self.names[0]), *[None] * (len(step.inputs) - 1)]
+        args = [None, *(self.compute.constant(n) if n else None for n in step.inputs[1:])]
+        return Call(step, args, [0] * len(args), ins, [self._layout(o) for o in step.outputs if o], 0, self.compute.dtype)
+
+    def row(self, row: int, windows: Sequence[Array | None], lows: Sequence[int]) -> Sequence[Array]:
+        kept = [k for k in range(len(self.names)) if k not in self.folds]
+        env = {
+            self.names[k]: (None if w is None or not len(w) else to_slab(w, self._layout(self.names[k])), low)
+            for k, w, low in zip(kept, windows, lows, strict=True)
+        }
+        if self.at_once and not self.folds:
+            if self.cache is None:
+                self.cache = self._rows(self._run(env, None))
+            return [rows[row] for rows in self.cache]
+        return [rows[0] for rows in self._rows(self._run(env, row))]
+
+    def all_rows(self, slabs: Sequence[Array]) -> list[Array]:
+        """All rows of every result, from whole operands."""
+        return self._rows(self._run({n: (s, 0) for n, s in zip(self.names, slabs, strict=True)}, None))
+
+    def _rows(self, env: Mapping[str, tuple[Array | None, int]]) -> list[Array]:
+        found = []
+        for name in self.made:
+            slab = self._lookup(name, dict(env))[0]
+            assert slab is not None, "every result is computed"
+            found.append(to_rows(slab, self._layout(name)))
+        return found
+
+    def _run(self, env: dict[str, tuple[Array | None, int]], row: int | None) -> dict[str, tuple[Array | None, int]]:
+        low = 0 if row is None else row
+        for number, step in enumerate(self.steps):
+            if self.folds and number == 0 and row is not None:
+                made: Sequence[Array] = [FOLDS[step.kind][1](self.state, self._folding(step))]
+            else:
+                made = rule_of(step)(self._call(step, env, row))
+            for name, value in zip([o for o in step.outputs if o], made, strict=True):
+                env[name] = value.astype(self.compute.dtype, copy=False), low
+        return env
+
+    def _call(self, step: Step, env: dict[str, tuple[Array | None, int]], row: int | None) -> Call:
+        args, lows, ins = [], [], list[Layout | None]()
+        for name in step.inputs:
+            constant = self.compute.constant(name) if name else None
+            slab, low = (constant, 0) if constant is not None or not name else self._lookup(name, env)
+            args.append(slab)
+            lows.append(low)
+            ins.append(None if constant is not None or not name else self._layout(name))
+        outs = [self._layout(o) for o in step.outputs if o]
+        return Call(step, args, lows, ins, outs, row, self.compute.dtype)
+
+    def _lookup(self, name: str, env: dict[str, tuple[Array | None, int]]) -> tuple[Array | None, int]:
+        """A tensor by name: at hand, or a copy of one that is, or what one at hand is a copy of."""
+        if name in env:
+            return env[name]
+        network = self.compute.network
+        step = self.copies.get(name) or network.copies.get(name)
+        if step is not None:
+            source, low = self._lookup(network.copied(step), env)
+            if source is None:
+                return None, low
+            return self._copy(step, name, source), low
+        for other in env:
+            if network.root(other) == name:
+                slab, low = env[other]
+                return None if slab is None else self._refolded(slab, name), low
+        raise SimulationError(f"op {self.op.name!r} reads {name!r}, which none of its operands is")
+
+    def _copy(self, step: Step, name: str, source: Array) -> Array:
+        if step.op_type in POINTWISE:
+            args = [source, *(self.compute.constant(n) if n else None for n in step.inputs[1:])]
+            ins = [self._layout(step.inputs[0]), *[None] * (len(args) - 1)]
+            call = Call(step, args, [0] * len(args), ins, [self._layout(name)], None, self.compute.dtype)
+            if step.op_type in ("QuantizeLinear", "DequantizeLinear"):
+                source = np.asarray(rule_of(step)(call)[0], self.compute.dtype)
+        return self._refolded(source, name)
+
+    def _refolded(self, slab: Array, name: str) -> Array:
+        """The same rows in another tensor's dimensions."""
+        layout = self._layout(name)
+        if layout.row_axis is None:
+            return slab.reshape(layout.dims)
+        rows = slab.size * layout.rows // max(1, int(np.prod(layout.dims)))
+        return slab.reshape([rows if a == layout.row_axis else d for a, d in enumerate(layout.dims)])
+
+    def _layout(self, name: str) -> Layout:
+        return self.compute.network.layouts[name]
