@@ -39,6 +39,29 @@ def odd_net(rng: Generator, pads: tuple[str, ...] = ("constant", "edge")) -> Gra
     return net.graph()
 
 
+def shifted_net(rng: Generator) -> Graph:
+    """A chain with skips whose windows are shifted against each other: causal pads, crops, lopsided convolutions."""
+    net = Net("shifted")
+    made = [net.input(2, int(rng.integers(8, 20)), 4)]
+    for _ in range(int(rng.integers(2, 7))):
+        x, rows = made[-1], net.tensors[made[-1]].rows
+        kind = str(rng.choice(["conv", "shift", "shift", "add", "add", "lopsided"]))
+        kernel = int(rng.integers(1, 5))
+        if kind == "add" and len(made) > 1:
+            made.append(net.add(x, made[int(rng.integers(len(made) - 1))]))
+        elif kind == "shift":
+            by = int(rng.integers(-3, 4))
+            mode = str(rng.choice(["constant", "edge"]))
+            made.append(net.op("pad", [x], (2, rows, 4), pads=(by, 0, -by, 0), mode=mode))
+        elif kind == "lopsided":
+            top = int(rng.integers(0, kernel + 3))
+            pads = (top, 0, max(0, kernel - 1 - top), 0)
+            made.append(net.op("conv", [x], (2, rows, 4), kernel=(kernel, 1), strides=(1, 1), pads=pads))
+        else:
+            made.append(net.conv(x, 2, kernel=int(rng.choice([1, 3]))))
+    return net.graph()
+
+
 def _odd_op(net: Net, rng: Generator, kind: str, x: int, made: list[int], pads: tuple[str, ...]) -> int | None:
     if kind in ("add", "stack"):
         return _joined(net, rng, kind, x, made)

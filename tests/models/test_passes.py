@@ -9,7 +9,10 @@ from row_nets import groups_of
 from fusecut.cost import Infeasible, Planned
 from fusecut.ir import Graph, Group, bits, mask_of
 from fusecut.machine import Machine
-from fusecut.models._passes import certain_readers, passes_of
+from fusecut.models._bounds import AxisBounds
+from fusecut.models._events import RowMachine
+from fusecut.models._passes import Pass, certain_readers, passes_of
+from fusecut.models._program import lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.ops import axis_map
 from fusecut.testing import Net, random_graph
@@ -199,6 +202,31 @@ def test_no_pass_rejoins_a_reduction_of_its_own() -> None:
     for graph, group in GROUPS:
         for p in passes_of(graph, group):
             assert passes_of(graph, p.run) == () or not graph.is_connected(p.run)
+
+
+def pass_bytes(graph: Graph, part: Pass) -> int:
+    """What one pass holds by the better of both policies run to the end, vectors that wait included."""
+    program = lower(graph, AxisBounds(graph).maps, part.run, part.leaving)
+    sums = []
+    for arrival in (True, False):
+        peaks = RowMachine(program, arrival).run(to_the_end=True).peaks
+        sums.append(sum(max(1, p) * ring.row_bytes for p, ring in zip(peaks, program.rings, strict=True)))
+    return part.resident_bytes + min(sums)
+
+
+def test_the_buffer_of_several_passes_is_that_of_the_schedules_of_the_largest() -> None:
+    twice = 0
+    for graph, group in GROUPS:
+        once = LineBuffer().demand(graph, group)
+        largest = max(pass_bytes(graph, part) for part in passes_of(graph, group))
+        expected = once.weight_bytes + once.accumulator_bytes + largest
+        if expected < once.nbytes:
+            twice += 1
+            planned = TWICE.plan(graph, group, Machine(expected))
+            assert isinstance(planned, Planned)
+            assert (planned.cost.buffer_bytes, planned.schedule.passes > 1) == (expected, True)
+            assert isinstance(TWICE.plan(graph, group, Machine(expected - 1)), Infeasible)
+    assert twice > 50
 
 
 @pytest.mark.parametrize("seed", range(40))

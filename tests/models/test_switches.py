@@ -67,6 +67,16 @@ def test_pixels_never_take_more_columns_than_there_are() -> None:
     assert holds(net.graph(), LineBuffer(granularity="pixel"))[X] == [(3, 3 * 2 * C)]
 
 
+def test_pixels_of_a_group_count_every_column_that_leaves_it() -> None:
+    """The stride of the second convolution skips the last column, but the first one is written in full."""
+    net = Net()
+    x = net.input(1, 3, 4)
+    net.conv(net.conv(x, 3, stride=2), 1, 1, stride=2)
+    graph = net.graph()
+    held = {h.tensor: h for h in LineBuffer(granularity="pixel").demand(graph, 0b01).holds}
+    assert held[x].cols == 3
+
+
 def test_pixels_narrower_than_a_byte_are_rounded_up_once() -> None:
     graph = one_conv().with_bits(4, 8, 32)
     assert holds(graph, LineBuffer(granularity="pixel"))[X] == [(3, -(-(2 * W + 3) * C // 2))]

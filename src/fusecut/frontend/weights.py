@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,19 +97,22 @@ class Missing:
     whole: bool
     reader: str = ""
     operand: int = 0
-    scale_axes: int = 1
 
 
 class Constants:
     """Values by name: of the file where it has them, else drawn when first asked for."""
 
     def __init__(
-        self, known: Mapping[str, Array], lazy: Mapping[str, Any], missing: Mapping[str, Missing], seed: int
+        self,
+        known: Mapping[str, Array],
+        here: Mapping[str, Callable[[], Array]],
+        missing: Mapping[str, Missing],
+        seed: int,
     ) -> None:
-        self._known, self._lazy, self._missing, self._seed = dict(known), lazy, missing, seed
+        self._known, self._here, self._missing, self._seed = known, here, missing, seed
 
     def __contains__(self, name: str) -> bool:
-        return name in self._known or name in self._lazy or name in self._missing
+        return name in self._known or name in self._here or name in self._missing
 
     def __getitem__(self, name: str) -> Array:
         """The value; nothing is kept of large ones.
@@ -118,9 +122,8 @@ class Constants:
         """
         if name in self._known:
             return self._known[name]
-        if name in self._lazy:
-            value: Array = self._lazy[name]()
-            return value
+        if name in self._here:
+            return self._here[name]()
         return self._drawn(name, self._missing[name])
 
     def _drawn(self, name: str, gap: Missing) -> Array:
@@ -200,7 +203,7 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
         node = lowering.node_of[op.name]
         steps[op.name] = replace(_step(node, opset), kind=op.kind, facts=op.attrs, outputs=_made(node, made))
     copies = {s.outputs[0]: s for s in steps.values() if s.kind == "identity"}
-    constant = {o: _step(n, opset) for n in source.nodes for o in n.outputs if o and lowering.values[o].constant}
+    constant = {o: _step(n, opset) for n in source.nodes for o in n.outputs if o in lowering.values and lowering.values[o].constant}
     layouts = {name: _layout(value) for name, value in lowering.values.items()}
     return Network(
         steps, layouts, copies, constant, _constants(source.path, source.nodes, lowering.values, constant, seed)
@@ -213,7 +216,16 @@ def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _step(node: Any, opset: int) -> Step:
-    return Step(node.op_type, node.inputs, node.outputs, node.attrs, opset)
+    attrs = {k: _plain(v) for k, v in node.attrs.items()}
+    return Step(node.op_type, node.inputs, node.outputs, attrs, opset)
+
+
+def _plain(value: Any) -> Any:
+    """Tensors in attributes as arrays."""
+    import onnx
+    from onnx import numpy_helper
+
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
 def _layout(value: Value) -> Layout:
@@ -228,34 +240,36 @@ def _layout(value: Value) -> Layout:
 def _constants(
     file: Path, nodes: Sequence[Any], values: Mapping[str, Value], made: Mapping[str, Step], seed: int
 ) -> Constants:
-    tensors = _initializers(file)
+    here = _values_in(file)
     readers: dict[str, tuple[str, int]] = {}
     for node in nodes:
         for operand, name in enumerate(node.inputs):
             readers.setdefault(name, (node.op_type, operand))
     known: dict[str, Array] = {}
-    lazy: dict[str, Any] = {}
     missing: dict[str, Missing] = {}
     for name, value in values.items():
         if not value.constant or (value.data is None and name in made):
             continue
         if value.data is not None:
             known[name] = value.data
-        elif name in tensors and _is_here(file, tensors[name]):
-            lazy[name] = lambda t=tensors[name]: _loaded(file, t)
-        else:
+        elif name not in here:
             missing[name] = Missing(value.dims, value.dtype not in _FLOATS, *readers.get(name, ("", 0)))
-    return Constants(known, lazy, missing, seed)
+    return Constants(known, here, missing, seed)
 
 
 _FLOATS: Final = frozenset({1, 10, 11, 16})
 """TensorProto data types float, float16, double, bfloat16."""
 
 
-def _initializers(file: Path) -> dict[str, onnx.TensorProto]:
+def _values_in(file: Path) -> dict[str, Callable[[], Array]]:
+    """Initializers whose values are at hand, as something that reads them."""
     import onnx
 
-    return {t.name: t for t in onnx.load(file, load_external_data=False).graph.initializer}
+    graph = onnx.load(file, load_external_data=False).graph
+    found: dict[str, Callable[[], Array]] = {
+        t.name: partial(_loaded, file, t) for t in graph.initializer if _is_here(file, t)
+    }
+    return found | {s.values.name: partial(_dense, s) for s in graph.sparse_initializer}
 
 
 def _is_here(file: Path, tensor: onnx.TensorProto) -> bool:
@@ -274,3 +288,16 @@ def _loaded(file: Path, tensor: onnx.TensorProto) -> Array:
         return numpy_helper.to_array(tensor, str(file.parent))
     except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
         raise ModelError(f"{file}: the values of {tensor.name!r} cannot be read ({error})") from None
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> Array:
+    """A sparse constant in full; its indices are flat or one per axis."""
+    from onnx import numpy_helper
+
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), values.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = values
+    else:
+        dense[tuple(indices.T)] = values
+    return dense

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 from numpy.random import Generator as Random
@@ -26,7 +27,8 @@ from fusecut.search._lattice import Lattice
 from fusecut.search.protocol import Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
-_WIDEST_BEAM: Final = 8
+_BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
+"""Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
 
 class _Label(NamedTuple):
@@ -57,10 +59,10 @@ class Exact:
 
     ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
     found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan
-    from beams of doubling width first, within ``beam_effort``. Memory is O(steps) labels.
+    from ever more thorough beams first, within ``beam_effort``. Memory is O(steps) labels.
     """
 
-    effort: int = 1_000_000
+    effort: int = 500_000
     first_effort: int = 60_000
     beam_effort: int = 300_000
 
@@ -77,13 +79,13 @@ class Exact:
             yield from search.run(self.effort)
 
     def _beams(self, problem: Problem, search: _AStar) -> Iterator[Proposal]:
-        width, spent, last = 1, 0, 0
-        while spent + 2 * last <= self.beam_effort and width <= _WIDEST_BEAM:
-            before = search.lattice.steps
-            plan = yield from beam_plan(search.lattice, problem, width)
+        lattice = search.lattice
+        end = lattice.steps + self.beam_effort
+        for width, groups in _BEAMS:
+            plan = yield from beam_plan(lattice, problem, width, groups, end)
             yield from search.take(plan)
-            last = search.lattice.steps - before
-            width, spent = 2 * width, spent + last
+            if lattice.steps >= end:
+                return
 
 
 class _AStar:
@@ -119,7 +121,9 @@ class _AStar:
             self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
             if label.ideal == self.problem.graph.everything:
                 self.best, self.done, self.open = label.reached, True, []
-                yield Proposal(Partition(self.problem.graph, self._groups()), label.reached // self.scale)
+                yield Proposal(
+                    Partition(self.problem.graph, _path(self.settled, label.ideal)), label.reached // self.scale
+                )
                 return
             self._expand(label)
             if self.lattice.steps >= shown + _STEPS_PER_PROPOSAL:
@@ -165,19 +169,15 @@ class _AStar:
         planned = self.problem.plan(group)
         return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes * self.scale + 1
 
-    def _groups(self) -> list[Group]:
-        ideal, groups = self.problem.graph.everything, []
-        while ideal:
-            groups.append(self.settled[ideal].group)
-            ideal = self.settled[ideal].parent
-        return groups[::-1]
 
-
-def beam_plan(lattice: Lattice, problem: Problem, width: int) -> Generator[Proposal, None, list[Group] | None]:
+def beam_plan(
+    lattice: Lattice, problem: Problem, width: int, groups: int, end: int
+) -> Generator[Proposal, None, list[Group] | None]:
     """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
 
-    Yields empty proposals, so that the driver can stop it between expansions. Returns None when the
-    beam loses itself in ideals that no feasible group leaves. O(ops * width) expansions.
+    Each is left by the first ``groups`` groups only. Yields empty proposals, so that the driver can
+    stop it between expansions. Returns None when the lattice's effort passes ``end``, or when the
+    beam loses itself in ideals that no feasible group leaves. O(ops * width * groups).
     """
     everything = problem.graph.everything
     layers: list[dict[Group, list[_Way]]] = [{} for _ in range(everything.bit_count() + 1)]
@@ -187,15 +187,20 @@ def beam_plan(lattice: Lattice, problem: Problem, width: int) -> Generator[Propo
     for layer in layers:
         for ideal in _most_promising(problem, layer, settled, rests, width):
             yield Proposal(None)
-            for step in lattice.groups_from(ideal, rests[ideal]):
+            if lattice.steps > end:
+                return None
+            for step in islice(lattice.groups_from(ideal, rests[ideal]), groups):
                 after = ideal | step.group
                 rests[after] = step.rest_bytes
                 way = _Way(settled[ideal].reached + step.dram_bytes, step.group, ideal)
                 layers[after.bit_count()].setdefault(after, []).append(way)
         layer.clear()
-    if everything not in settled:
-        return None
-    groups, ideal = [], everything
+    return _path(settled, everything) if everything in settled else None
+
+
+def _path(settled: dict[Group, _Settled], ideal: Group) -> list[Group]:
+    """The groups on the way to an ideal, first to last."""
+    groups = []
     while ideal:
         groups.append(settled[ideal].group)
         ideal = settled[ideal].parent

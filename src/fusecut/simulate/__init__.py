@@ -1,0 +1,12 @@
+"""The judge: executes every plan through a buffer of exactly the size it claims, and counts every byte.
+
+It shares the schedule and the row maps with the cost models and none of their formulas. docs/simulator.md
+says what is checked, what is counted and what is not.
+"""
+
+from fusecut.simulate.execution import execute
+from fusecut.simulate.report import Figures, GroupRun, Sample, Simulation
+from fusecut.simulate.run import simulate
+from fusecut.simulate.trace import write_trace
+
+__all__ = ["Figures", "GroupRun", "Sample", "Simulation", "execute", "simulate", "write_trace"]

@@ -48,7 +48,8 @@ def run_alone(graph: Graph, schedule: Schedule, number: int, dram: Dram, buffer:
     for t in dict.fromkeys(op.inputs):
         dram.count(number, graph.tensors[t].name, read_bytes=graph.tensors[t].nbytes)
     dram.count(number, f"halos of {op.name}", read_bytes=run.inputs_again_bytes)
-    dram.count(number, f"weights of {op.name}", read_bytes=op.weight_bytes + run.weights_again_bytes)
+    weights = op.weight_bytes + run.weights_again_bytes
+    dram.count(number, f"weights of {op.name}", weights, weight_bytes=weights)
     dram.count(number, f"sums of {op.name}", run.sums_bytes, run.sums_bytes)
 
 
@@ -316,9 +317,7 @@ def _span(op: Op, source: Tensor) -> int:
 OTHERS: Final[dict[str, Callable[[Graph, Op, Schedule, Tile], Alone]]] = {
     **dict.fromkeys(("pool", "resize", "pad"), _windowed),
     **dict.fromkeys(("softmax", "normalise"), _spanned),
-    **dict.fromkeys(
-        ("concat", "split", "slice", "reshape", "transpose", "depth_to_space", "space_to_depth"), _move
-    ),
+    **dict.fromkeys(("concat", "split", "slice", "reshape", "transpose", "depth_to_space", "space_to_depth"), _move),
     "reduce": _reduce,
 }
 """How the other kinds run; those not here are element by element."""

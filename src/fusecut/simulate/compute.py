@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from fusecut.simulate.pointwise import POINTWISE
 from fusecut.simulate.sums import FOLDS, SUMS, State
 from fusecut.simulate.synthetic import INVENTED
 from fusecut.simulate.windows import WINDOWS
+
+Slabs: TypeAlias = dict[str, list[tuple[Array | None, int]]]
+"""(slab, row it starts at) of each tensor by name; one for each time an op reads it."""
 
 ARITHMETIC: Final[dict[str, Rule]] = {**POINTWISE, **MOVES, **SUMS, **WINDOWS, **INVENTED}
 """Every ONNX op type that can be computed."""
@@ -138,8 +141,10 @@ class OpKernel:
     def start(self) -> None:
         self.state, self.cache = None, None
 
-    def fold(self, operand: int, row: int, window: Array) -> None:
+    def fold(self, operand: int, row: int, window: Array | None) -> None:
         """One row into the state of the reduction, which is the op's first node."""
+        if window is None:
+            raise SimulationError(f"op {self.op.name!r}, row {row}: the row to fold has no values")
         step = self.steps[0]
         slab = to_slab(window, self._layout(self.names[operand]))
         call = self._folding(step)
@@ -149,14 +154,15 @@ class OpKernel:
         """A call whose first operand is the map that streams by, before any flattening."""
         ins: list[Layout | None] = [self._layout(self.names[0]), *[None] * (len(step.inputs) - 1)]
         args = [None, *(self.compute.constant(n) if n else None for n in step.inputs[1:])]
-        return Call(step, args, [0] * len(args), ins, [self._layout(o) for o in step.outputs if o], 0, self.compute.dtype)
+        outs = [self._layout(o) for o in step.outputs if o]
+        return Call(step, args, [0] * len(args), ins, outs, 0, self.compute.dtype)
 
     def row(self, row: int, windows: Sequence[Array | None], lows: Sequence[int]) -> Sequence[Array]:
         kept = [k for k in range(len(self.names)) if k not in self.folds]
-        env = {
-            self.names[k]: (None if w is None or not len(w) else to_slab(w, self._layout(self.names[k])), low)
-            for k, w, low in zip(kept, windows, lows, strict=True)
-        }
+        env: Slabs = {}
+        for k, window, low in zip(kept, windows, lows, strict=True):
+            slab = None if window is None or not len(window) else to_slab(window, self._layout(self.names[k]))
+            env.setdefault(self.names[k], []).append((slab, low))
         if self.at_once and not self.folds:
             if self.cache is None:
                 self.cache = self._rows(self._run(env, None))
@@ -165,42 +171,53 @@ class OpKernel:
 
     def all_rows(self, slabs: Sequence[Array]) -> list[Array]:
         """All rows of every result, from whole operands."""
-        return self._rows(self._run({n: (s, 0) for n, s in zip(self.names, slabs, strict=True)}, None))
+        return self._rows(self._run({n: [(s, 0)] for n, s in zip(self.names, slabs, strict=True)}, None))
 
-    def _rows(self, env: Mapping[str, tuple[Array | None, int]]) -> list[Array]:
+    def _rows(self, env: Slabs) -> list[Array]:
         found = []
         for name in self.made:
-            slab = self._lookup(name, dict(env))[0]
-            assert slab is not None, "every result is computed"
+            slab = self._lookup(name, env)[0]
+            if slab is None:
+                raise SimulationError(f"op {self.op.name!r} made no row of {name!r}")
             found.append(to_rows(slab, self._layout(name)))
         return found
 
-    def _run(self, env: dict[str, tuple[Array | None, int]], row: int | None) -> dict[str, tuple[Array | None, int]]:
+    def _run(self, env: Slabs, row: int | None) -> Slabs:
         low = 0 if row is None else row
         for number, step in enumerate(self.steps):
             if self.folds and number == 0 and row is not None:
                 made: Sequence[Array] = [FOLDS[step.kind][1](self.state, self._folding(step))]
             else:
-                made = rule_of(step)(self._call(step, env, row))
+                made = self._computed(self._call(step, env, row))
             for name, value in zip([o for o in step.outputs if o], made, strict=True):
-                env[name] = value.astype(self.compute.dtype, copy=False), low
+                env[name] = [(value.astype(self.compute.dtype, copy=False), low)]
         return env
 
-    def _call(self, step: Step, env: dict[str, tuple[Array | None, int]], row: int | None) -> Call:
+    def _computed(self, call: Call) -> Sequence[Array]:
+        try:
+            return rule_of(call.step)(call)
+        except (ValueError, IndexError, TypeError) as error:
+            where = f"op {self.op.name!r}" + ("" if call.row is None else f", row {call.row}")
+            raise SimulationError(
+                f"{where}: {call.step.op_type} cannot be computed from the rows it was handed ({error})"
+            ) from None
+
+    def _call(self, step: Step, env: Slabs, row: int | None) -> Call:
         args, lows, ins = [], [], list[Layout | None]()
         for name in step.inputs:
             constant = self.compute.constant(name) if name else None
-            slab, low = (constant, 0) if constant is not None or not name else self._lookup(name, env)
+            turn = min(step.inputs[: len(args)].count(name), len(env.get(name, [0])) - 1)
+            slab, low = (constant, 0) if constant is not None or not name else self._lookup(name, env, turn)
             args.append(slab)
             lows.append(low)
             ins.append(None if constant is not None or not name else self._layout(name))
         outs = [self._layout(o) for o in step.outputs if o]
         return Call(step, args, lows, ins, outs, row, self.compute.dtype)
 
-    def _lookup(self, name: str, env: dict[str, tuple[Array | None, int]]) -> tuple[Array | None, int]:
+    def _lookup(self, name: str, env: Slabs, turn: int = 0) -> tuple[Array | None, int]:
         """A tensor by name: at hand, or a copy of one that is, or what one at hand is a copy of."""
         if name in env:
-            return env[name]
+            return env[name][turn]
         network = self.compute.network
         step = self.copies.get(name) or network.copies.get(name)
         if step is not None:
@@ -210,7 +227,7 @@ class OpKernel:
             return self._copy(step, name, source), low
         for other in env:
             if network.root(other) == name:
-                slab, low = env[other]
+                slab, low = env[other][0]
                 return None if slab is None else self._refolded(slab, name), low
         raise SimulationError(f"op {self.op.name!r} reads {name!r}, which none of its operands is")
 

@@ -35,7 +35,7 @@ class RowKernel(Protocol):
     def start(self) -> None:
         """A new image: forget accumulators."""
 
-    def fold(self, operand: int, row: int, window: Array) -> None:
+    def fold(self, operand: int, row: int, window: Array | None) -> None:
         """One step of a streaming reduction."""
 
     def row(self, row: int, windows: Sequence[Array | None], lows: Sequence[int]) -> Sequence[Array]:
@@ -102,7 +102,7 @@ class LineRun:
             for what, nbytes in (("weights", op.weight_bytes), ("accumulators", accumulators)):
                 if nbytes:
                     self._allocate(f"{what} of {op.name}", nbytes)
-            self.dram.count(self.number, f"weights of {op.name}", read_bytes=op.weight_bytes)
+            self.dram.count(self.number, f"weights of {op.name}", op.weight_bytes, weight_bytes=op.weight_bytes)
 
     def _allocate(self, label: str, nbytes: int) -> None:
         self.buffer.allocate(label, nbytes)
@@ -146,10 +146,12 @@ class LineRun:
 
     def _count_macs(self, runs: Sequence[Group], images: int) -> None:
         """Whatever was not executed of an op that ran is rows nobody wanted."""
-        nominal = images * sum(_row_macs(self.graph, i) * event_rows(self.graph, self.graph.ops[i]) for r in runs for i in bits(r))
+        nominal = Fraction(0)
+        for run in runs:
+            for i in bits(run):
+                nominal += images * _row_macs(self.graph, i) * event_rows(self.graph, self.graph.ops[i])
         self.work.skipped_macs = nominal - self.work.macs
-        once = sum(self.graph.ops[i].macs for i in self.schedule.order)
-        self.work.recomputed_macs = nominal - once
+        self.work.recomputed_macs = nominal - sum(self.graph.ops[i].macs for i in self.schedule.order)
 
 
 def _row_macs(graph: Graph, index: int) -> Fraction:
@@ -219,8 +221,12 @@ class _Pass:
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
         stream.made += 1
         self.run.work.events += 1
-        for ring in {s.ring for s in stream.sources if s.ring is not None} | {r for rings in stream.rings for r in rings}:
-            self._release(ring)
+        for source in stream.sources:
+            if source.ring is not None:
+                self._release(source.ring)
+        for rings in stream.rings:
+            for ring in rings:
+                self._release(ring)
 
     def _rows(self, stream: Stream, row: int) -> Sequence[Array | None]:
         """The values of the row, one for each tensor; None where only presence is tracked."""
@@ -244,8 +250,8 @@ class _Pass:
             return [None] * len(stream.tensors)
         kernel = run.kernels[stream.op]
         if stream.operand >= 0:
-            assert windows[0] is not None, "rings hold values when there are kernels"
-            kernel.fold(stream.operand, row, windows[0])
+            for window in windows:
+                kernel.fold(stream.operand, row, window)
             return []
         return kernel.row(row, windows, [s.lo[row] for s in stream.sources if s.ring is not None])
 
@@ -278,7 +284,10 @@ class _Pass:
                 t = stream.tensors[0]
                 for row in range(stream.rows, self.run.graph.tensors[t].rows):
                     self.run.dram.read_row(
-                        self.run.number, t, self.first[t] + row, lambda s=stream, r=row: self._where(s, r)  # type: ignore[misc]
+                        self.run.number,
+                        t,
+                        self.first[t] + row,
+                        lambda s=stream, r=row: self._where(s, r),  # type: ignore[misc]
                     )
 
     def _where(self, stream: Stream, row: int) -> str:

@@ -96,7 +96,9 @@ class Ring:
         for row in range(low, high + 1):
             if self.tags[row % self.slots] != row:
                 state = "is not made yet" if row >= self.made else "was evicted"
-                raise SimulationError(f"{where()} reads row {row} of {self.name!r}, which {state} ({self.slots} rows held)")
+                raise SimulationError(
+                    f"{where()} reads row {row} of {self.name!r}, which {state} ({self.slots} rows held)"
+                )
         if self.data is None:
             return None
         return self.data[[row % self.slots for row in range(low, high + 1)]]
@@ -114,10 +116,16 @@ class Ring:
 
 @dataclass
 class Traffic:
-    """Bytes of one tensor (or of an op's weights) that crossed, in each direction."""
+    """Bytes under one label that crossed, in each direction; ``weight_bytes`` are part of ``read_bytes``."""
 
     read_bytes: int = 0
     write_bytes: int = 0
+    weight_bytes: int = 0
+
+    def add(self, other: Traffic) -> None:
+        self.read_bytes += other.read_bytes
+        self.write_bytes += other.write_bytes
+        self.weight_bytes += other.weight_bytes
 
 
 @dataclass
@@ -141,11 +149,10 @@ class Dram:
         if data is not None:
             self.data[tensor] = data
 
-    def count(self, group: int, label: str, read_bytes: int = 0, write_bytes: int = 0) -> None:
+    def count(self, group: int, label: str, read_bytes: int = 0, write_bytes: int = 0, weight_bytes: int = 0) -> None:
         """Bytes that cross."""
         entry = self.traffic.setdefault((group, label), Traffic())
-        entry.read_bytes += read_bytes
-        entry.write_bytes += write_bytes
+        entry.add(Traffic(read_bytes, write_bytes, weight_bytes))
 
     def read_row(self, group: int, tensor: int, row: int, where: Callable[[], str]) -> Array | None:
         """One row, counted. Raises SimulationError when nobody wrote it."""
@@ -178,10 +185,10 @@ class Dram:
             what = "is not in DRAM" if present is None else f"lacks row {present.index(False)} in DRAM"
             raise SimulationError(f"{where}: {name!r} {what}: no group before this one wrote it")
 
-    def group_read(self, group: int) -> int:
-        return sum(t.read_bytes for (g, _), t in self.traffic.items() if g == group)
-
-    def group_written(self, group: int) -> int:
-        return sum(t.write_bytes for (g, _), t in self.traffic.items() if g == group)
-
-
+    def of_group(self, group: int) -> Traffic:
+        """Everything that crossed while a group ran."""
+        total = Traffic()
+        for (owner, _), traffic in self.traffic.items():
+            if owner == group:
+                total.add(traffic)
+        return total

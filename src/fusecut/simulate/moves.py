@@ -33,12 +33,9 @@ def concat(call: Call) -> Sequence[Array]:
     if call.row is None or axis != call.out.row_axis:
         return [np.concatenate(call.aligned(), axis=axis)]
     start = 0
-    for value, layout, name in zip(call.args, call.ins, call.step.inputs, strict=True):
-        if not name:
-            continue
-        size = layout.dims[axis] if layout is not None else np.shape(value)[axis]
-        if start <= call.row < start + size:
-            assert value is not None, "the window of the row is not empty"
+    for value, layout in zip(call.args, call.ins, strict=True):
+        size = layout.dims[axis] if layout is not None else 0 if value is None else value.shape[axis]
+        if value is not None and start <= call.row < start + size:
             return [value if layout is not None else value.take([call.row - start], axis=axis)]
         start += size
     raise SimulationError(f"no operand of {call.step.op_type} holds row {call.row}")
@@ -101,32 +98,26 @@ def pad(call: Call) -> Sequence[Array]:
     value = 0.0 if fill is None else float(np.asarray(fill).reshape(-1)[0])
     n = len(amounts) // 2
     widths = [(0, 0)] * rank
-    for i, axis in enumerate(axes):
-        widths[axis % rank] = amounts[i], amounts[n + i]
-    x = _padded_row(call, widths[call.source.row_axis][0], mode) if _by_row(call) else call.x
-    if x is None:
+    for i, padded in enumerate(axes):
+        widths[padded % rank] = amounts[i], amounts[n + i]
+    axis = call.source.row_axis
+    if call.row is None or axis is None:
+        return [_pad(call.x, widths, mode, value)]
+    at = _copied_row(call.row - widths[axis][0], call.source.rows, mode)
+    if at is None:
         return [np.full(call.out_dims(), value, call.dtype)]
-    if _by_row(call):
-        widths[call.source.row_axis or 0] = 0, 0
-    return [_pad(x, widths, mode, value)]
+    widths[axis] = 0, 0
+    return [_pad(call.x.take([at - call.lows[0]], axis=axis), widths, mode, value)]
 
 
-def _by_row(call: Call) -> bool:
-    return call.row is not None and call.source.row_axis is not None
-
-
-def _padded_row(call: Call, top: int, mode: str) -> Array | None:
-    """The operand row that this row copies; None when it copies none."""
-    assert call.row is not None and call.source.row_axis is not None, "asked row by row only"
-    rows = call.source.rows
-    at = call.row - top
+def _copied_row(at: int, rows: int, mode: str) -> int | None:
+    """The operand row that is copied to place ``at``; None when none is."""
     if mode == "constant" and not 0 <= at < rows:
         return None
     if mode == "reflect" and rows > 1:
         at %= 2 * (rows - 1)
         at = min(at, 2 * (rows - 1) - at)
-    at = at % rows if mode == "wrap" else max(0, min(at, rows - 1))
-    return call.x.take([at - call.lows[0]], axis=call.source.row_axis)
+    return at % rows if mode == "wrap" else max(0, min(at, rows - 1))
 
 
 def _pad(x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -> Array:
@@ -137,6 +128,11 @@ def _pad(x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -
     if mode == "edge":
         return np.pad(x[keep], grow, mode="edge")
     return np.pad(x[keep], grow, mode="reflect") if mode == "reflect" else np.pad(x[keep], grow, mode="wrap")
+
+
+def filled(call: Call) -> Sequence[Array]:
+    """ConstantOfShape."""
+    return [np.full(call.out.dims, np.asarray(call.attr("value", 0.0)).reshape(-1)[0])]
 
 
 def blocks(call: Call) -> Sequence[Array]:
@@ -252,6 +248,7 @@ def _cubic(t: float, a: float) -> tuple[float, float, float, float]:
 
 MOVES: Final[dict[str, Rule]] = {
     "Concat": concat,
+    "ConstantOfShape": filled,
     "DepthToSpace": blocks,
     "Expand": expand,
     "Flatten": reshape,

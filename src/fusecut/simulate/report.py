@@ -110,10 +110,10 @@ class Simulation:
             Column("#"),
             Column("ops", "left", flexible=True),
             Column("scheme", "left"),
-            Column("DRAM B, model"),
+            Column("DRAM B"),
             Column("executed"),
-            Column("buffer B, model"),
-            Column("executed "),
+            Column("buffer B"),
+            Column("held B"),
             Column("", "left"),
         )
         lines = [render_table(columns, [_cells(g) for g in self.groups], width, colour), ""]

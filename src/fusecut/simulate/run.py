@@ -1,114 +1,98 @@
-"""Runs a plan group by group and sets what was measured beside what the model said."""
+"""From a solution to its simulation: finds the network behind the plan and the arrays to run it on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fusecut.cost import Planned
+import numpy as np
+
 from fusecut.errors import SimulationError
+from fusecut.frontend.weights import Network
+from fusecut.frontend.weights import network as read_network
 from fusecut.ir import Graph
-from fusecut.machine import Machine
-from fusecut.simulate.alone import run_alone
+from fusecut.load import file_of, fingerprint
 from fusecut.simulate.compute import Compute
-from fusecut.simulate.lines import LineRun
-from fusecut.simulate.memory import Array, Buffer, Dram
-from fusecut.simulate.report import Figures, GroupRun, Sample, Simulation
+from fusecut.simulate.execution import execute
+from fusecut.simulate.memory import Array
+from fusecut.simulate.report import Simulation
+from fusecut.simulate.synthetic import network_of
+from fusecut.solution import Provenance, Solution
+from fusecut.zoo import names
 
 Mode: TypeAlias = Literal["full", "fast"]
+Inputs: TypeAlias = Literal["random"] | Mapping[str, Array]
 
 
-def execute(
-    graph: Graph,
-    machine: Machine,
-    planned: Sequence[Planned],
-    compute: Compute | None = None,
-    inputs: Mapping[str, Array] | None = None,
+def simulate(
+    solution: Solution,
+    *,
+    inputs: Inputs = "random",
+    seed: int = 0,
+    mode: Mode = "full",
+    dtype: Literal["float32", "float64"] = "float32",
+    model: str | Path | None = None,
     trace: bool = False,
-) -> tuple[Simulation, Dram]:
-    """Run groups in the order given. ``compute`` None counts bytes and checks the presence of rows only.
+) -> Simulation:
+    """Execute a plan and set what it moved and held beside what the model said.
 
-    ``inputs`` are the network inputs by name, shaped like the file's. Returns the measurements and
-    what is in DRAM in the end.
+    Args:
+        inputs: network inputs by name, shaped like the file's; or drawn from ``seed``.
+        seed: of random inputs, and of weights whose values are not with the file.
+        mode: ``full`` computes every row on real arrays; ``fast`` tracks which rows are where.
+        model: the ONNX file (or ``zoo:NAME``) the plan was made for, where the plan does not say.
+        trace: record what is on chip after every event.
 
     Raises:
-        SimulationError: a schedule that cannot be executed; names group, op and row.
+        SimulationError: there is no plan, it cannot be executed as granted, its network cannot be
+            found or is not the one that was solved, or a node has no arithmetic here.
     """
-    started = perf_counter()
-    dram = Dram(graph, compute.dtype if compute is not None else "float32")
-    for t in graph.inputs:
-        dram.put(t, None if compute is None else compute.rows_of(t, (inputs or {})[graph.tensors[t].name]))
-    tracer = _Tracer() if trace else None
-    runs = []
-    for number, plan in enumerate(planned):
-        runs.append(_group(graph, machine, plan, number, dram, compute, tracer))
-    samples = tuple(tracer.samples) if tracer is not None else ()
-    return Simulation(tuple(runs), compute is not None, perf_counter() - started, samples), dram
+    if solution.partition is None:
+        raise SimulationError("there is no plan to execute: the search found none")
+    graph = solution.partition.graph
+    compute = None
+    if mode == "full":
+        compute = Compute(graph, network_behind(graph, solution.provenance, model, seed), dtype)
+        inputs = random_inputs(graph, seed) if isinstance(inputs, str) else checked_inputs(graph, inputs)
+    arrays = None if isinstance(inputs, str) else inputs
+    return execute(graph, solution.machine, solution.planned, compute, arrays, trace)[0]
 
 
-@dataclass
-class _Tracer:
-    samples: list[Sample] = field(default_factory=list)
-    group: int = 0
-    event: int = 0
-
-    def __call__(self, label: str, nbytes: int) -> None:
-        self.event += 1
-        self.samples.append(Sample(self.event, self.group, label, nbytes))
+def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:
+    """Standard normal values for every network input."""
+    rng = np.random.default_rng(seed)
+    return {t.name: rng.standard_normal(t.dims) for t in (graph.tensors[i] for i in graph.inputs)}
 
 
-def _group(
-    graph: Graph,
-    machine: Machine,
-    plan: Planned,
-    number: int,
-    dram: Dram,
-    compute: Compute | None,
-    tracer: _Tracer | None,
-) -> GroupRun:
-    schedule = plan.schedule
-    buffer = Buffer(machine.buffer_bytes, f"group {number}")
-    if tracer is not None:
-        tracer.group = number
-    macs = sum(graph.ops[i].macs for i in schedule.order)
-    recomputed = pooled = skipped = events = 0
-    if schedule.scheme == "lbdf":
-        shapes = None if compute is None else compute.shapes
-        kernels = None if compute is None else compute.kernels(schedule.group)
-        lines = LineRun(graph, schedule, number, dram, buffer, shapes, kernels, observer=tracer)
-        lines.run()
-        work = lines.work
-        skipped, recomputed, events, pooled = int(work.skipped_macs), int(work.recomputed_macs), work.events, lines.pooled_bytes
-        macs = int(work.macs + work.skipped_macs)
-    elif schedule.scheme == "layerwise":
-        run_alone(graph, schedule, number, dram, buffer)
-        _whole_op(graph, schedule.order[0], number, dram, compute)
-        pooled = buffer.peak_bytes
-    else:
-        raise SimulationError(f"group {number}: nobody taught the simulator the scheme {schedule.scheme!r}")
-    if compute is not None:
-        compute.forget()
-    weights = sum(t.read_bytes for (g, label), t in dram.traffic.items() if g == number and label.startswith("weights of "))
-    executed = Figures(
-        dram.group_read(number), dram.group_written(number), weights, buffer.peak_bytes, macs, recomputed
-    )
-    names = tuple(graph.ops[i].name for i in schedule.order)
-    return GroupRun(
-        number, schedule.scheme, names, Figures.of_cost(plan.cost), executed, pooled, skipped, events
-    )
+def checked_inputs(graph: Graph, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Raises SimulationError unless there is one array for each network input, of its shape."""
+    for tensor in (graph.tensors[i] for i in graph.inputs):
+        if tensor.name not in inputs:
+            raise SimulationError(f"there is no array for network input {tensor.name!r}: expected shape {tensor.dims}")
+        if np.shape(inputs[tensor.name]) != tensor.dims:
+            raise SimulationError(
+                f"network input {tensor.name!r} has shape {tensor.dims}, the array has {np.shape(inputs[tensor.name])}"
+            )
+    return inputs
 
 
-def _whole_op(graph: Graph, index: int, number: int, dram: Dram, compute: Compute | None) -> None:
-    """Results of an op that ran alone, row by row into DRAM, computed from what DRAM holds of its operands."""
-    op = graph.ops[index]
-    made = graph.tensors[op.outputs[0]]
-    for image in range(made.batch):
-        values = None if compute is None else compute.whole(index, image, dram)
-        for k, t in enumerate(op.outputs):
-            for row in range(made.rows):
-                row_values = None if values is None else values[k][row]
-                dram.write_row(
-                    number, t, image * made.rows + row, row_values, lambda: f"group {number}, op {op.name!r}"
-                )
+def network_behind(graph: Graph, provenance: Provenance, model: str | Path | None, seed: int) -> Network:
+    """The nodes and weights of the file a graph came from; invented ones for a graph made by hand.
+
+    Raises:
+        SimulationError: the file is unknown, has changed, or holds another network.
+    """
+    if all("op_type" not in op.attrs for op in graph.ops):
+        return network_of(graph, seed)
+    source = model if model is not None else provenance.model if provenance.model_sha256 else f"zoo:{graph.name}"
+    if model is None and not provenance.model_sha256 and graph.name not in names():
+        raise SimulationError(f"the plan does not say which file {graph.name!r} came from: name it with model=")
+    if model is None and provenance.model_sha256 and fingerprint(source) != provenance.model_sha256:
+        raise SimulationError(f"{source} has changed since it was solved: solve it again")
+    shapes = {graph.tensors[t].name: graph.tensors[t].dims for t in graph.inputs}
+    network = read_network(file_of(source), shapes, seed)
+    strange = [m for op in graph.ops for m in op.members if m not in network.steps]
+    if strange:
+        raise SimulationError(f"{source} is not the network of this plan: it has no op {strange[0]!r}")
+    return network

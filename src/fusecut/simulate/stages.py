@@ -103,9 +103,7 @@ def runs_of(graph: Graph, schedule: Schedule) -> tuple[Group, ...]:
     kept: Group = 0
     for stage in range(schedule.passes):
         granted = {h.tensor for h in schedule.holds if h.stage == stage}
-        able = mask_of(
-            i for i in schedule.order if granted.issuperset((*graph.ops[i].inputs, *graph.ops[i].outputs))
-        )
+        able = mask_of(i for i in schedule.order if granted.issuperset((*graph.ops[i].inputs, *graph.ops[i].outputs)))
         runs.append(_without_kept(graph, able, kept))
         kept |= mask_of(i for i in bits(able) if event_rows(graph, graph.ops[i]) == 1)
     return tuple(runs)
@@ -215,7 +213,8 @@ class StageBuilder:
     def _op(self, index: int, rings: dict[int, list[Ring]], taken: dict[int, int]) -> list[Stream]:
         """The stream of an op, after the step streams of operands that it folds."""
         op = self.graph.ops[index]
-        main = Stream(op.name, index, self.wanted[op.outputs[0]], tensors=op.outputs, rings=[rings[t] for t in op.outputs])
+        outputs = [rings[t] for t in op.outputs]
+        main = Stream(op.name, index, self.wanted[op.outputs[0]], tensors=op.outputs, rings=outputs)
         steps = []
         for k, (t, rowmap) in enumerate(zip(op.inputs, self.maps[index], strict=True)):
             ring = rings[t][taken[t] % len(rings[t])]

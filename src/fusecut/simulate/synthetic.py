@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from fusecut.errors import SimulationError
 from fusecut.frontend.weights import Constants, Layout, Missing, Network, Step
@@ -42,8 +42,7 @@ def _invent(graph: Graph, op: Op) -> Invention:
 
 def _conv(graph: Graph, op: Op) -> Invention:
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    groups = op.attrs.get("groups", 1)
-    assert isinstance(groups, int), "groups are a number"
+    groups = cast(int, op.attrs.get("groups", 1))
     kernel = _pair(op, "kernel")
     shapes = {"weight": (made.channels, source.channels // groups, *kernel)}
     if op.kind == "conv_transpose":
@@ -55,9 +54,7 @@ def _conv(graph: Graph, op: Op) -> Invention:
 
 
 def _pair(op: Op, key: str) -> tuple[int, ...]:
-    value = op.attrs.get(key, (1, 1))
-    assert isinstance(value, tuple), "windows have two axes"
-    return value
+    return cast("tuple[int, ...]", op.attrs.get(key, (1, 1)))
 
 
 def _pool(graph: Graph, op: Op) -> Invention:

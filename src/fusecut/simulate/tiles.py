@@ -12,13 +12,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from fusecut.rowmap import RowMap
 from fusecut.schedule import Tile
 
 Span: TypeAlias = tuple[int, int]
 """First index and the one after the last."""
+
 
 @dataclass(frozen=True, eq=False)
 class Region:
@@ -118,7 +119,7 @@ def channel_tiles(count: int, size: int) -> list[Span]:
 
 def walk(nest: Nest, tile: Tile) -> Iterator[tuple[Span, Span, Region]]:
     """(output channels, input channels, space) of each iteration, loops from the outside in."""
-    loops = {
+    loops: dict[str, list[Any]] = {
         "k": channel_tiles(nest.outs, tile.out_channels),
         "c": channel_tiles(nest.ins, tile.in_channels),
         "s": spatial(nest, tile),

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from fusecut.errors import SimulationError
 from fusecut.simulate.calls import Call, Rule
 from fusecut.simulate.memory import Array
 
@@ -39,9 +40,7 @@ def axes_of(call: Call, kernel: Sequence[int]) -> list[Axis]:
     strides, dilations = call.attr("strides", (1,) * n), call.attr("dilations", (1,) * n)
     pads = _pads(call, n)
     dims, made = call.source.dims[2:], call.out.dims[2:]
-    return [
-        Axis(dims[i], made[i], kernel[i], strides[i], dilations[i], pads[i], pads[n + i]) for i in range(n)
-    ]
+    return [Axis(dims[i], made[i], kernel[i], strides[i], dilations[i], pads[i], pads[n + i]) for i in range(n)]
 
 
 def _pads(call: Call, n: int) -> tuple[int, ...]:
@@ -49,8 +48,7 @@ def _pads(call: Call, n: int) -> tuple[int, ...]:
     exact = call.step.facts.get("spatial_pads")
     if isinstance(exact, tuple):
         return exact
-    pads = call.step.facts["pads"]
-    assert isinstance(pads, tuple), "windows have pads"
+    pads = cast("tuple[int, ...]", call.step.facts["pads"])
     row = 0 if call.source.row_axis is None else max(0, call.source.row_axis - 2)
     if n == 1:
         return pads[0], pads[2]
@@ -75,9 +73,9 @@ def extended(call: Call, axes: Sequence[Axis], fill: float) -> tuple[Array, list
         x = np.zeros(dims, call.dtype)
     widths, left = [(0, 0), (0, 0)], []
     for i, axis in enumerate(axes):
-        if i == place:
-            assert call.row is not None, "there is a place for rows only when there is a row"
+        if i == place and call.row is not None:
             top = call.row * axis.stride - axis.begin
+            check_window(call, x.shape[2 + i], max(0, top), min(axis.size, top + axis.reach))
             before = call.lows[0] - top if x.shape[2 + i] else axis.reach
             widths.append((before, axis.reach - before - x.shape[2 + i]))
             left.append(Axis(axis.reach, 1, axis.kernel, 1, axis.dilation, 0, 0))
@@ -86,6 +84,16 @@ def extended(call: Call, axes: Sequence[Axis], fill: float) -> tuple[Array, list
             widths.append((axis.begin, total - axis.begin - axis.size))
             left.append(axis)
     return _padded(x, widths, fill), left
+
+
+def check_window(call: Call, rows: int, first: int, end: int) -> None:
+    """Raises SimulationError unless the rows at hand hold rows first..end-1, which the node looks at."""
+    low = call.lows[0]
+    if first < end and not (rows and low <= first and end <= low + rows):
+        had = f"rows {low} to {low + rows - 1}" if rows else "none"
+        raise SimulationError(
+            f"row {call.row} of {call.step.op_type} looks at rows {first} to {end - 1} and was handed {had}"
+        )
 
 
 def _padded(x: Array, widths: Sequence[tuple[int, int]], fill: float) -> Array:
@@ -122,12 +130,17 @@ def conv(call: Call) -> Sequence[Array]:
 def conv_transpose(call: Call) -> Sequence[Array]:
     """Every input row adds to the output rows it reaches; of a slab's, one is wanted."""
     w = call.need(1)
-    axes = axes_of(call, w.shape[2:])
+    kernel = w.shape[2:]
+    axes = axes_of(call, kernel)
     groups, place = int(call.attr("group", 1)), row_place(call)
     x = call.arg(0)
     outs = [a.outs for a in axes]
     starts = [a.begin for a in axes]
     if place >= 0 and call.row is not None:
+        axis = axes[place]
+        first = max(0, -(-(call.row + axis.begin - axis.reach + 1) // axis.stride))
+        end = min(axis.size, (call.row + axis.begin) // axis.stride + 1)
+        check_window(call, 0 if x is None else x.shape[2 + place], first, end)
         outs[place], starts[place] = 1, call.row + axes[place].begin - call.lows[0] * axes[place].stride
     shape = (call.source.dims[0], w.shape[1] * groups, *outs)
     if x is None:
@@ -136,8 +149,9 @@ def conv_transpose(call: Call) -> Sequence[Array]:
     room = [max(f, s + o) for f, s, o in zip(full, starts, outs, strict=True)]
     made = np.zeros((*shape[:2], *room), call.dtype)
     parts = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)
+    taps = w.reshape(*w.shape[:2], -1).transpose(2, 0, 1)
     for tap in product(*(range(a.kernel) for a in axes)):
-        weights = w[(slice(None), slice(None), *tap)].reshape(groups, -1, w.shape[1])
+        weights = taps[np.ravel_multi_index(tap, kernel)].reshape(groups, -1, w.shape[1])
         add = np.matmul(weights.transpose(0, 2, 1), parts).reshape(shape[0], shape[1], *x.shape[2:])
         at = tuple(
             slice(t * a.dilation, t * a.dilation + (size - 1) * a.stride + 1, a.stride)
@@ -172,7 +186,7 @@ def counts(call: Call, axes: Sequence[Axis]) -> Array:
     place, total = row_place(call), np.ones((1,) * (2 + len(axes)))
     for i, axis in enumerate(axes):
         each = _count(axis, bool(call.attr("count_include_pad", 0)))
-        each = each[[call.row]] if i == place else each
+        each = each if i != place or call.row is None else each[call.row : call.row + 1]
         total = total * each.reshape([-1 if a == 2 + i else 1 for a in range(2 + len(axes))])
     return total
 
@@ -180,7 +194,7 @@ def counts(call: Call, axes: Sequence[Axis]) -> Array:
 def _count(axis: Axis, padding: bool) -> Array:
     at = np.arange(axis.outs)[:, None] * axis.stride - axis.begin + np.arange(axis.kernel) * axis.dilation
     low, high = (-axis.begin, axis.size + axis.end) if padding else (0, axis.size)
-    return ((at >= low) & (at < high)).sum(axis=1)
+    return np.asarray(np.count_nonzero((at >= low) & (at < high), axis=1))
 
 
 WINDOWS: Final[dict[str, Rule]] = {

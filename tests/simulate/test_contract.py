@@ -1,0 +1,32 @@
+"""Our own models under the suite that others get."""
+
+from __future__ import annotations
+
+from fusecut.cost import CostModel
+from fusecut.models import Layerwise, LineBuffer, WithFallback, scheme_model
+from fusecut.simulate.contract import CostModelContract
+
+
+class TestLineBuffer(CostModelContract):
+    def model(self) -> CostModel:
+        return LineBuffer()
+
+
+class TestTwoPass(CostModelContract):
+    def model(self) -> CostModel:
+        return LineBuffer(squeeze_excite="two_pass")
+
+
+class TestLayerwise(CostModelContract):
+    def model(self) -> CostModel:
+        return Layerwise()
+
+
+class TestFallback(CostModelContract):
+    def model(self) -> CostModel:
+        return WithFallback(LineBuffer(prefetch_rows=1), Layerwise())
+
+
+class TestMixed(CostModelContract):
+    def model(self) -> CostModel:
+        return scheme_model("mixed")
