@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 import pytest
 from numpy.random import Generator
 
-from fusecut.cost import BufferFloor, Infeasible, NoFloor, Planned
+from fusecut.cost import BufferFloor, Cost, Infeasible, NoFloor, Planned
 from fusecut.errors import FusecutError, MachineError, UnitError, UnknownNameError
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.models import Layerwise, LineBuffer
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search import Exact, Proposal
+from fusecut.schedule import Schedule
+from fusecut.search import Exact, Proposal, Searcher
 from fusecut.solution import Status
 from fusecut.solve import Progress, layerwise_bytes, solve
 from fusecut.testing import Net, brute_force
@@ -167,6 +168,30 @@ def test_an_op_that_runs_nowhere_makes_the_answer_infeasible() -> None:
 def test_an_infeasible_answer_names_op_demand_and_limit() -> None:
     found = solve(chain(), 300, model=LineBuffer())
     assert str(found).startswith("infeasible: conv0 needs at least 1,088 B, the buffer has 300 B: 788 B over; ")
+
+
+@dataclass(frozen=True)
+class ByTheOp:
+    """Every group costs a byte for each of its ops, so that all plans are equally good."""
+
+    name: str = "by_the_op"
+    touches_once: bool = False
+
+    def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
+        return Planned(Schedule(self.name, group, ()), Cost(group.bit_count(), 0, 0, 0))
+
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        return planned
+
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
+        return NoFloor()
+
+
+@pytest.mark.parametrize("search", [Scripted(((APART, 4), (PAIRED, None), (APART, None))), Exact()])
+def test_of_equally_good_plans_the_one_with_the_fewest_groups_is_kept(search: Searcher) -> None:
+    found = solve(chain(), BUFFER, model=ByTheOp(), search=search)
+    assert found.partition is not None
+    assert len(found.partition) == (1 if isinstance(search, Exact) else len(PAIRED))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fusecut.machine import Machine
 from fusecut.models import Layerwise, scheme_model
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search import Exact, Searcher
+from fusecut.search import NO_PLAN_BYTES, Exact, Searcher
 from fusecut.solution import Provenance, Solution, Status, TracePoint
 
 
@@ -70,10 +70,16 @@ class _Run:
             return
         self.plans += 1
         cost = self.problem.cost(partition)
-        if isinstance(cost, Cost) and (self.dram_bytes is None or cost.dram_bytes < self.dram_bytes):
+        if isinstance(cost, Cost) and self._improves(partition, cost.dram_bytes):
             self.best, self.dram_bytes = partition, cost.dram_bytes
             seconds = perf_counter() - self.started
             self.trace.append(TracePoint(self.plans, self.problem.evaluations, seconds, cost.dram_bytes))
+
+    def _improves(self, partition: Partition, dram_bytes: int) -> bool:
+        """Fewer bytes, or as many in fewer groups."""
+        if self.best is None or self.dram_bytes is None:
+            return True
+        return (dram_bytes, len(partition)) < (self.dram_bytes, len(self.best))
 
     def progress(self) -> Progress:
         seconds = perf_counter() - self.started
@@ -81,7 +87,7 @@ class _Run:
 
     def status(self) -> Status:
         if self.best is None:
-            return Status.budget if self.stopped else Status.infeasible
+            return Status.infeasible if self.bound_bytes >= NO_PLAN_BYTES else Status.budget
         if self.dram_bytes == self.bound_bytes:
             return Status.optimal
         return Status.budget if self.stopped else Status.feasible
@@ -124,13 +130,14 @@ def solve(
     model = model if model is not None else scheme_model(scheme)
     search = search if search is not None else Exact()
     problem = Problem(graph, machine, model)
-    refusals = _refusals(problem)
     run = _Run(problem)
-    if not refusals:
+    if _alone(problem, hopeless=True):
+        run.bound_bytes = NO_PLAN_BYTES
+    else:
         _drive(run, search, Budget(max_plans, max_evaluations, max_seconds), seed, on_progress)
     if provenance is None:
         provenance = Provenance(graph.name, "", "", model.name, search.name, None, __version__)
-    return _solution(run, machine, refusals, seed, provenance)
+    return _solution(run, machine, seed, provenance)
 
 
 def _drive(
@@ -142,8 +149,6 @@ def _drive(
             run.take(partition, bound_bytes)
             if on_progress is not None:
                 on_progress(run.progress())
-            if run.dram_bytes is not None and run.dram_bytes == run.bound_bytes:
-                return
             if budget.spent(run.plans, run.problem.evaluations, perf_counter() - run.started):
                 run.stopped = True
                 return
@@ -153,31 +158,31 @@ def _drive(
 
 
 def _refusals(problem: Problem) -> list[tuple[str, Infeasible]]:
-    """Ops that cannot run alone and that the model's floor rules out of every group, too."""
+    """Ops that cannot run alone; those first that the model's floor rules out of every group, too."""
+    return [*_alone(problem, hopeless=True), *_alone(problem, hopeless=False)]
+
+
+def _alone(problem: Problem, hopeless: bool) -> list[tuple[str, Infeasible]]:
     found = []
     for i, op in enumerate(problem.graph.ops):
         planned = problem.plan(1 << i)
-        if isinstance(planned, Infeasible):
-            floor = problem.buffer_floor.extend(0, problem.buffer_floor.start, i)
-            if floor > problem.capacity_bytes:
-                found.append((op.name, planned))
+        floor = problem.buffer_floor.extend(0, problem.buffer_floor.start, i)
+        if isinstance(planned, Infeasible) and (floor > problem.capacity_bytes) is hopeless:
+            found.append((op.name, planned))
     return found
 
 
-def _solution(
-    run: _Run, machine: Machine, refusals: list[tuple[str, Infeasible]], seed: int, provenance: Provenance
-) -> Solution:
+def _solution(run: _Run, machine: Machine, seed: int, provenance: Provenance) -> Solution:
     problem, best = run.problem, run.best
     planned = problem.finished(best) if best is not None else ()
     cost = sum((p.cost for p in planned), NO_COST)
-    status = Status.infeasible if refusals else run.status()
     return Solution(
         machine=machine,
         partition=best,
         planned=planned,
         cost=cost,
-        status=status,
-        bound_bytes=run.bound_bytes,
+        status=run.status(),
+        bound_bytes=run.bound_bytes if run.bound_bytes < NO_PLAN_BYTES else 0,
         floor_bytes=problem.graph.touch_once_bytes(problem.graph.everything),
         layerwise_bytes=layerwise_bytes(problem.graph, machine),
         plans_proposed=run.plans,
@@ -186,7 +191,7 @@ def _solution(
         seed=seed,
         provenance=provenance,
         trace=tuple(run.trace),
-        refusals=tuple(refusals),
+        refusals=tuple(_refusals(problem)) if best is None else (),
         notes=problem.graph.notes,
     )
 

@@ -16,7 +16,7 @@ from fusecut.simulate.tiles import Nest, run_nest
 from fusecut.testing import Net
 from fusecut.zoo import load
 
-NETWORKS = ("vgg16", "mobilenet_v3_small", "vit_tiny_patch16_224", "unet", "densenet121", "shufflenet_v2_x1_0")
+NETWORKS = ("vgg16", "mobilenet_v3_small", "vit_tiny_patch16_224", "densenet121", "shufflenet_v2_x1_0")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

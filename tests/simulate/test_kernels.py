@@ -91,7 +91,7 @@ CASES: dict[str, Case] = {
     "softmax over rows": ("Softmax", {"axis": 2}, []),
     "log softmax": ("LogSoftmax", {"axis": -1}, []),
     "prelu": ("PRelu", {}, [weights(6, 1, 1)]),
-    "clip": ("Clip", {}, [np.float32(-0.5), np.float32(0.75)]),
+    "clip": ("Clip", {}, [np.array(-0.5, np.float32), np.array(0.75, np.float32)]),
     "hard swish": ("HardSwish", {}, []),
     "gelu": ("Gelu", {"approximate": "tanh"}, []),
     "add a constant for each row": ("Add", {}, [weights(9, 1)]),
@@ -117,7 +117,7 @@ CASES: dict[str, Case] = {
         [None, None, ints(1, 6, 14, 8)],
     ),
     "zero pad": ("Pad", {}, [ints(0, 0, 2, 1, 0, 0, 1, 2)]),
-    "constant pad on channels": ("Pad", {}, [ints(0, 1, 1, 0, 0, 1, 0, 0), np.float32(3)]),
+    "constant pad on channels": ("Pad", {}, [ints(0, 1, 1, 0, 0, 1, 0, 0), np.array(3, np.float32)]),
     "crop": ("Pad", {}, [ints(0, 0, -2, 0, 0, 0, -1, -1)]),
     "reflecting pad": ("Pad", {"mode": "reflect"}, [ints(0, 0, 3, 2, 0, 0, 4, 1)]),
     "edge pad": ("Pad", {"mode": "edge"}, [ints(0, 0, 3, 2, 0, 0, 2, 1)]),
@@ -141,7 +141,11 @@ CASES: dict[str, Case] = {
 }
 
 
-SHAPES = {"space to depth": (1, 3, 8, 6), "depth to space": (1, 8, 5, 4), "depth to space, channels first": (1, 8, 5, 4)}
+SHAPES = {
+    "space to depth": (1, 3, 8, 6),
+    "depth to space": (1, 8, 5, 4),
+    "depth to space, channels first": (1, 8, 5, 4),
+}
 """Shapes of x where it is not X."""
 
 JOINS: dict[str, list[tuple[str, list[str], list[str], dict[str, Any]]]] = {
@@ -157,7 +161,10 @@ JOINS: dict[str, list[tuple[str, list[str], list[str], dict[str, Any]]]] = {
         ("Mul", ["a", "s"], ["after"], {}),
     ],
     "split channels": [("Split", ["a"], ["l", "r"], {"axis": 1, "num_outputs": 2}), ("Add", ["r", "l"], ["after"], {})],
-    "split rows": [("Split", ["a"], ["l", "m", "r"], {"axis": 2, "num_outputs": 3}), ("Max", ["r", "l"], ["after"], {})],
+    "split rows": [
+        ("Split", ["a"], ["l", "m", "r"], {"axis": 2, "num_outputs": 3}),
+        ("Max", ["r", "l"], ["after"], {}),
+    ],
     "attention": [
         ("Transpose", ["b"], ["t"], {"perm": [0, 1, 3, 2]}),
         ("MatMul", ["a", "t"], ["q"], {}),

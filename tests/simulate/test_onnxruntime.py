@@ -31,10 +31,10 @@ SMALL = {
     "mobilenet_v3_large": 64,
     "mobilenet_v3_small": 64,
     "resnet18": 64,
-    "resnet50": 64,
+    "resnet50": 32,
     "squeezenet1_0": 64,
     "squeezenet1_1": 64,
-    "unet": 64,
+    "unet": 32,
 }
 LARGE = {
     "densenet121": 64,

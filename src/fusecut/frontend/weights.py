@@ -203,7 +203,12 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
         node = lowering.node_of[op.name]
         steps[op.name] = replace(_step(node, opset), kind=op.kind, facts=op.attrs, outputs=_made(node, made))
     copies = {s.outputs[0]: s for s in steps.values() if s.kind == "identity"}
-    constant = {o: _step(n, opset) for n in source.nodes for o in n.outputs if o in lowering.values and lowering.values[o].constant}
+    constant = {
+        o: _step(n, opset)
+        for n in source.nodes
+        for o in n.outputs
+        if o in lowering.values and lowering.values[o].constant
+    }
     layouts = {name: _layout(value) for name, value in lowering.values.items()}
     return Network(
         steps, layouts, copies, constant, _constants(source.path, source.nodes, lowering.values, constant, seed)

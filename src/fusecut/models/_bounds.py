@@ -30,16 +30,18 @@ ONE_ROW: Final = 1
 class AxisBounds:
     """Pair bounds of every tensor of a graph along rows (or columns), computed when first asked for.
 
+    ``whole`` takes every position of every op as demanded, as it is wherever all of a tensor leaves.
     Dependences through the operands of ``ignored`` ops do not count: for the reductions a group may
     be streamed once more for, what remains holds in every pass.
     """
 
-    def __init__(self, graph: Graph, axis: int = ROWS, ignored: Group = 0) -> None:
-        self.graph, self.axis, self.ignored = graph, axis, ignored
+    def __init__(self, graph: Graph, axis: int = ROWS, ignored: Group = 0, whole: bool = False) -> None:
+        self.graph, self.axis, self.ignored, self.whole = graph, axis, ignored, whole
         self.maps = tuple(tuple(axis_map(graph, op, k, axis) for k in range(len(op.inputs))) for op in graph.ops)
         self.size = [graph.tensors[op.outputs[0]].shape[2 + axis] for op in graph.ops]
         self.demand = self._demand()
         self._pairs: dict[int, list[Pair]] = {}
+        self._crossed: dict[int, list[Group]] = {}
 
     def pairs(self, tensor: int) -> list[Pair]:
         """All pair bounds of a tensor, the largest first; for a single reader a single pair."""
@@ -52,9 +54,20 @@ class AxisBounds:
         """LB of one tensor in a group; 1 where nothing inside reads it."""
         return next((rows for mask, rows in self.pairs(tensor) if not mask & ~group), ONE_ROW)
 
+    def crossed(self, tensor: int) -> list[Group]:
+        """Pairs of readers, one after the other, whose bounds need not be reached at once.
+
+        For a row q of the later reader l, the earlier one c may have to run less far into the tensor
+        than l itself: hi_c(R_{c<-l}(q)) < hi_l(q). Then rows made for l pass by while c is not served.
+        """
+        self.pairs(tensor)
+        return self._crossed.get(tensor, [])
+
     def _demand(self) -> list[int]:
         """Last row of each op that the network demands."""
         graph = self.graph
+        if self.whole:
+            return [size - 1 for size in self.size]
         last = [-1] * len(graph.ops)
         for i in range(len(graph.ops) - 1, -1, -1):
             op = graph.ops[i]
@@ -78,10 +91,13 @@ class AxisBounds:
         if earlier:
             reach = self._reach(reader, earlier, demanded)
             for c in bits(earlier):
+                pair = 1 << reader | 1 << c
+                table = self._raw(tensor, c, high=True)
+                high = [table[r] if r >= 0 else -1 for r in reach.get(c, [-1] * demanded)]
+                if any(far < own for far, own in zip(high, hi, strict=False)):
+                    self._crossed.setdefault(tensor, []).append(pair)
                 if c in reach:
-                    high = self._raw(tensor, c, high=True)
-                    rows = max((high[r] - b + 1 for r, b in zip(reach[c], lo, strict=False) if r >= 0), default=0)
-                    found.append((1 << reader | 1 << c, rows))
+                    found.append((pair, max(far - b + 1 for far, b in zip(high, lo, strict=False))))
         return found
 
     def _steps(self, tensor: int, reader: int) -> bool:

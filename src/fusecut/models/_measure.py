@@ -53,10 +53,9 @@ class Facts:
         self.bounds = AxisBounds(graph, ROWS)
         ignored = rejoining(graph, graph.everything) if assumptions.two_pass else 0
         self.pass_bounds = AxisBounds(graph, ROWS, ignored) if ignored else self.bounds
-        self.columns = AxisBounds(graph, COLS)
+        self.columns = AxisBounds(graph, COLS, whole=True)
         self.accumulators = [accumulator_bytes(graph, op) for op in graph.ops]
         self.mixed_batch = _mixed_batch(graph)
-        self.gaps = _gaps(self.bounds)
         gone = removable(graph, assumptions.lowering.inline_elementwise, assumptions.lowering.virtual_concat)
         pixel = assumptions.pixel
         slot = [0 if i in gone else t.row_bytes for i, t in enumerate(graph.tensors)]
@@ -114,14 +113,13 @@ class Facts:
     def _closed_form(self, part: Pass, bounds: AxisBounds) -> list[_Rows] | None:
         """Rows of every ring where the lower bound is reached by all of them at once; else None.
 
-        That is so when one op's rows leave, and the readers of every tensor are totally ordered by
-        ancestry: chains, and forks like identity skips and squeeze-excite. The bounds count rows
-        that the whole network demands, so a group that demands more of an op is not decided here, and
-        neither is one where some row of an op needs nothing of an operand (then readers are not
-        ordered by ancestry row by row).
+        That is so when one op's rows leave, the readers of every tensor are totally ordered by
+        ancestry, and an earlier reader never needs less of it than a later one: chains, and forks
+        like identity skips and squeeze-excite. The bounds count rows that the whole network
+        demands, so a group that demands more of an op is not decided here.
         """
         graph, run = self.graph, part.run
-        if self.assumptions.lowering != PLAIN or run & self.gaps:
+        if self.assumptions.lowering != PLAIN:
             return None
         leaving = _leaving(graph, run) if part.leaving is None else part.leaving
         if leaving & (leaving - 1) or not _demand_is_global(bounds, run, leaving):
@@ -130,6 +128,8 @@ class Facts:
         for t in _tensors(graph, run):
             readers = [r for r in graph.consumers[t] if run >> r & 1]
             if any(not graph.ancestors[b] >> a & 1 for a, b in pairwise(readers)):
+                return None
+            if any(not pair & ~run for pair in bounds.crossed(t)):
                 return None
             maker = graph.producer[t]
             outside = maker < 0 or not run >> maker & 1
@@ -202,15 +202,6 @@ def _descending(mask: Group) -> Iterator[int]:
         index = mask.bit_length() - 1
         yield index
         mask ^= 1 << index
-
-
-def _gaps(bounds: AxisBounds) -> Group:
-    """Ops with several operands, of one of which some row needs nothing."""
-    return sum(
-        1 << i
-        for i, maps in enumerate(bounds.maps)
-        if len(maps) > 1 and any(lo > hi for m in maps for lo, hi in zip(m.lo, m.hi, strict=True))
-    )
 
 
 def _mixed_batch(graph: Graph) -> Group:

@@ -10,9 +10,9 @@ from typing import Final
 
 from fusecut.errors import UnknownNameError
 from fusecut.search.exact import Exact
-from fusecut.search.protocol import Proposal, Searcher
+from fusecut.search.protocol import NO_PLAN_BYTES, Proposal, Searcher
 
-__all__ = ["SEARCHERS", "Exact", "Proposal", "Searcher", "searcher"]
+__all__ = ["NO_PLAN_BYTES", "SEARCHERS", "Exact", "Proposal", "Searcher", "searcher"]
 
 SEARCHERS: Final[dict[str, Callable[[], Searcher]]] = {"exact": Exact}
 

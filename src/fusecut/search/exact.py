@@ -24,7 +24,7 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
-from fusecut.search.protocol import Proposal
+from fusecut.search.protocol import NO_PLAN_BYTES, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
 _BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
@@ -136,7 +136,7 @@ class _AStar:
         """No plan moves fewer bytes: the most promising label, or the best plan if none is left."""
         scores = [self.open[0].bound] if self.open else []
         scores += [self.best] if self.best is not None else []
-        return min(scores, default=0) // self.scale
+        return min(scores) // self.scale if scores else NO_PLAN_BYTES
 
     def _expand(self, label: _Label) -> None:
         for step in self.lattice.groups_from(label.ideal, label.rest):

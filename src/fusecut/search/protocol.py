@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from numpy.random import Generator
 
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 
+NO_PLAN_BYTES: Final = 2**63 - 1
+"""More bytes than any plan moves: as a proven lower bound it says that there is no plan."""
+
 
 class Proposal(NamedTuple):
-    """A plan, a proven lower bound of the DRAM bytes of every plan, or both."""
+    """A plan, a proven lower bound of the DRAM bytes of every plan, or both.
+
+    A searcher that has proved that no plan is feasible says so with the bound :data:`NO_PLAN_BYTES`.
+    """
 
     partition: Partition | None
     bound_bytes: int | None = None

@@ -59,11 +59,17 @@ def execution(graph: Graph, op: Op, schedule: Schedule) -> Alone:
     if tile is None:
         return Alone({})
     if op.kind in NESTS:
-        nest = NESTS[op.kind](graph, op)
-        if nest is None or not _describes(tile, nest) or len(set(op.inputs)) < len(op.inputs):
-            return _whole(graph, op)
-        return _nested(graph, op, nest, tile)
+        nest = nest_of(graph, op, schedule)
+        return _whole(graph, op) if nest is None else _nested(graph, op, nest, tile)
     return OTHERS.get(op.kind, _pointwise)(graph, op, schedule, tile)
+
+
+def nest_of(graph: Graph, op: Op, schedule: Schedule) -> Nest | None:
+    """The loops that the schedule's tile cuts; None where there are none: the op is held whole, or is not a nest."""
+    nest = NESTS[op.kind](graph, op) if op.kind in NESTS and schedule.tile is not None else None
+    if nest is None or schedule.tile is None or not _describes(schedule.tile, nest):
+        return None
+    return nest if len(set(op.inputs)) == len(op.inputs) else None
 
 
 def _describes(tile: Tile, nest: Nest) -> bool:

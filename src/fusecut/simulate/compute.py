@@ -11,13 +11,16 @@ import numpy as np
 from fusecut.errors import SimulationError
 from fusecut.frontend.weights import Layout, Network, Step
 from fusecut.ir import Graph, Group, Op, bits
-from fusecut.ops import ROWS, axis_map
+from fusecut.ops import COLS, ROWS, axis_map, pair
+from fusecut.schedule import Schedule
+from fusecut.simulate.alone import nest_of
 from fusecut.simulate.calls import Call, Rule, to_rows, to_slab
 from fusecut.simulate.memory import Array, Dram
 from fusecut.simulate.moves import MOVES
 from fusecut.simulate.pointwise import POINTWISE
 from fusecut.simulate.sums import FOLDS, SUMS, State
 from fusecut.simulate.synthetic import INVENTED
+from fusecut.simulate.tile_data import TiledRun, Windows
 from fusecut.simulate.windows import WINDOWS
 
 Slabs: TypeAlias = dict[str, list[tuple[Array | None, int]]]
@@ -85,14 +88,55 @@ class Compute:
         images = [to_slab(part, layout) for part in np.split(rows, facts.batch)]
         return images[0] if len(images) == 1 else np.concatenate(images, axis=layout.batch_axis or 0)
 
-    def whole(self, index: int, image: int, dram: Dram) -> list[Array]:
-        """All rows of every result of one op, from all rows of its operands in DRAM."""
+    def alone(self, index: int, schedule: Schedule, dram: Dram) -> list[list[Array]]:
+        """All rows of every result of an op that runs alone, for each image, from its operands in DRAM.
+
+        Convolutions and linear layers are computed tile by tile, everything else from whole operands.
+        """
         op = self.graph.ops[index]
+        if len({self.graph.tensors[t].batch for t in (*op.inputs, *op.outputs)}) > 1:
+            raise SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or without data")
+        kernel = OpKernel(self, op)
+        images = [self._slabs(op, n, dram) for n in range(self.graph.tensors[op.outputs[0]].batch)]
+        products = self._tiled(op, kernel, schedule, [slabs[0] for slabs in images])
+        if products is None:
+            return [kernel.all_rows(slabs) for slabs in images]
+        return [kernel.rows_after(product) for product in products]
+
+    def _slabs(self, op: Op, image: int, dram: Dram) -> list[Array]:
         slabs = []
         for t in op.inputs:
             rows = self.graph.tensors[t].rows
             slabs.append(to_slab(dram.data[t][image * rows : (image + 1) * rows], self.layouts[t]))
-        return OpKernel(self, op).all_rows(slabs)
+        return slabs
+
+    def _tiled(self, op: Op, kernel: OpKernel, schedule: Schedule, images: list[Array]) -> list[Array] | None:
+        """The product of the op's first node for each image, tile by tile; None for ops without such tiles."""
+        nest = nest_of(self.graph, op, schedule)
+        if nest is None or schedule.tile is None or len(kernel.steps[0].inputs) < 2 or op.attrs.get("barrier"):
+            return None
+        step = kernel.steps[0]
+        w = self.constant(step.inputs[1])
+        bias = self.constant(step.inputs[2]) if len(step.inputs) > 2 and step.inputs[2] else None
+        if w is None or (bias is not None and bias.size != nest.groups * nest.outs):
+            return None
+        made = self.network.layouts[next(o for o in step.outputs if o)].dims
+        if step.op_type == "Conv" and w.ndim == 4 and self.layouts[op.inputs[0]].row_axis == 2:
+            run = TiledRun(nest, schedule.tile, np.concatenate(images).swapaxes(0, 1), w, bias, _windows(op))
+            return [part.reshape(made) for part in run.run().swapaxes(0, 1)]
+        if step.op_type in ("Gemm", "MatMul") and not {"transA", "alpha", "beta"} & set(step.attrs):
+            w = w if step.attrs.get("transB", 0) else w.swapaxes(-1, -2)
+            x = np.concatenate([image.reshape(-1, nest.ins) for image in images]).T
+            run = TiledRun(nest, schedule.tile, x[:, None, :, None], w.reshape(nest.outs, nest.ins, 1, 1), bias)
+            return [part.reshape(made) for part in np.split(run.run()[:, 0, :, 0].T, len(images))]
+        return None
+
+
+def _windows(op: Op) -> Windows:
+    def along(key: str, default: int) -> tuple[int, int]:
+        return pair(op, key, ROWS, default), pair(op, key, COLS, default)
+
+    return Windows(along("strides", 1), along("dilations", 1), along("pads", 0))
 
 
 def rule_of(step: Step) -> Rule:
@@ -169,6 +213,12 @@ class OpKernel:
             return [rows[row] for rows in self.cache]
         return [rows[0] for rows in self._rows(self._run(env, row))]
 
+    def rows_after(self, product: Array) -> list[Array]:
+        """All rows of every result, from the whole result of the first node."""
+        name = next(o for o in self.steps[0].outputs if o)
+        env: Slabs = {name: [(product.astype(self.compute.dtype, copy=False), 0)]}
+        return self._rows(self._run(env, None, self.steps[1:]))
+
     def all_rows(self, slabs: Sequence[Array]) -> list[Array]:
         """All rows of every result, from whole operands."""
         return self._rows(self._run({n: [(s, 0)] for n, s in zip(self.names, slabs, strict=True)}, None))
@@ -182,9 +232,9 @@ class OpKernel:
             found.append(to_rows(slab, self._layout(name)))
         return found
 
-    def _run(self, env: Slabs, row: int | None) -> Slabs:
+    def _run(self, env: Slabs, row: int | None, steps: Sequence[Step] | None = None) -> Slabs:
         low = 0 if row is None else row
-        for number, step in enumerate(self.steps):
+        for number, step in enumerate(self.steps if steps is None else steps):
             if self.folds and number == 0 and row is not None:
                 made: Sequence[Array] = [FOLDS[step.kind][1](self.state, self._folding(step))]
             else:
@@ -203,7 +253,7 @@ class OpKernel:
             ) from None
 
     def _call(self, step: Step, env: Slabs, row: int | None) -> Call:
-        args, lows, ins = [], [], list[Layout | None]()
+        args, lows, ins = list[Array | None](), list[int](), list[Layout | None]()
         for name in step.inputs:
             constant = self.compute.constant(name) if name else None
             turn = min(step.inputs[: len(args)].count(name), len(env.get(name, [0])) - 1)

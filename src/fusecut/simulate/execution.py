@@ -120,13 +120,14 @@ class _Execution:
     def alone(self, schedule: Schedule, number: int, buffer: Buffer) -> _Measured:
         """One op as tiled loops."""
         run_alone(self.graph, schedule, number, self.dram, buffer)
-        op = self.graph.ops[schedule.order[0]]
+        index = schedule.order[0]
+        op = self.graph.ops[index]
+        images = None if self.compute is None else self.compute.alone(index, schedule, self.dram)
         for image in range(self.graph.tensors[op.outputs[0]].batch):
-            values = None if self.compute is None else self.compute.whole(schedule.order[0], image, self.dram)
             for k, t in enumerate(op.outputs):
                 rows = self.graph.tensors[t].rows
                 for row in range(rows):
-                    made = None if values is None else values[k][row]
+                    made = None if images is None else images[image][k][row]
                     self.dram.write_row(number, t, image * rows + row, made, lambda: f"group {number}, op {op.name!r}")
         if self.trace:
             observe = self._observer(number)

@@ -99,29 +99,26 @@ def spatial(nest: Nest, tile: Tile) -> list[Region]:
     """Tiles of space in the order they are walked: image, then strip, then top to bottom."""
     height, width = len(nest.windows_rows), len(nest.windows_cols)
     at_once = max(1, tile.rows // height)
-    step = min(tile.rows, height)
-    regions = []
-    for first in range(0, nest.images, at_once):
-        images = first, min(first + at_once, nest.images)
-        for strip, left in enumerate(range(0, width, tile.cols)):
-            cols = left, min(left + tile.cols, width)
-            for row, top in enumerate(range(0, height, step)):
-                rows = top, min(top + step, height)
-                reach = needed(nest.windows_rows[slice(*rows)]), needed(nest.windows_cols[slice(*cols)])
-                regions.append(Region((first, strip, row), images, rows, cols, *reach))
-    return regions
+    rows = [(span, needed(nest.windows_rows[slice(*span)])) for span in parts(height, min(tile.rows, height))]
+    cols = [(span, needed(nest.windows_cols[slice(*span)])) for span in parts(width, tile.cols)]
+    return [
+        Region((images[0], strip, row), images, rows[row][0], cols[strip][0], rows[row][1], cols[strip][1])
+        for images in parts(nest.images, at_once)
+        for strip in range(len(cols))
+        for row in range(len(rows))
+    ]
 
 
-def channel_tiles(count: int, size: int) -> list[Span]:
-    """Tiles of ``size`` channels, the last one smaller."""
+def parts(count: int, size: int) -> list[Span]:
+    """An extent cut into tiles of ``size``, the last one smaller."""
     return [(k, min(k + size, count)) for k in range(0, count, size)]
 
 
 def walk(nest: Nest, tile: Tile) -> Iterator[tuple[Span, Span, Region]]:
     """(output channels, input channels, space) of each iteration, loops from the outside in."""
     loops: dict[str, list[Any]] = {
-        "k": channel_tiles(nest.outs, tile.out_channels),
-        "c": channel_tiles(nest.ins, tile.in_channels),
+        "k": parts(nest.outs, tile.out_channels),
+        "c": parts(nest.ins, tile.in_channels),
         "s": spatial(nest, tile),
     }
     order = tile.order.lstrip("g")
@@ -158,8 +155,8 @@ def run_nest(nest: Nest, tile: Tile) -> Count:
 def regions_of(nest: Nest, tile: Tile) -> dict[str, int]:
     """Bytes of each part of a tile on chip: each has a region of its own, as large as its largest tile."""
     space = spatial(nest, tile)
-    k = size(channel_tiles(nest.outs, tile.out_channels)[0])
-    c = size(channel_tiles(nest.ins, tile.in_channels)[0])
+    k = size(parts(nest.outs, tile.out_channels)[0])
+    c = size(parts(nest.ins, tile.in_channels)[0])
     sums = nest.sum_bits if c < nest.ins else nest.out_bits
     return {
         "inputs": up(c * max(r.held for r in space) * nest.in_bits),
@@ -191,7 +188,7 @@ class _Inputs:
         if previous is not None and previous[0] == c and previous[1] is region:
             return 0
         rows = region.rows_in
-        if previous is not None and previous[0] == c and _next_below(previous[1], region):
+        if previous is not None and previous[0] == c and next_below(previous[1], region):
             rows = rows - previous[1].rows_in
         loaded = len(rows) * len(region.cols_in)
         if (c, region.place) not in self.tiles:
@@ -203,5 +200,6 @@ class _Inputs:
         return loaded * size(c) * size(region.images)
 
 
-def _next_below(upper: Region, lower: Region) -> bool:
+def next_below(upper: Region, lower: Region) -> bool:
+    """Whether a tile is the next row tile of the same images and strip."""
     return upper.place[:2] == lower.place[:2] and upper.place[2] + 1 == lower.place[2]
