@@ -178,6 +178,32 @@ def test_compare_names_the_file_and_op_of_a_wrong_plan(capsys: pytest.CaptureFix
     assert str(plan) in message and "'conv_of_another_network'" in message
 
 
+@pytest.mark.parametrize("mode", ["--fast", "--full"])
+def test_simulate_agrees_with_the_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, mode: str) -> None:
+    path = str(tmp_path / "plan.json")
+    run(capsys, *SOLVE, "-o", path)
+    code, out, _ = run(capsys, "simulate", path, mode)
+    assert code == 0 and "model and execution agree on all" in out
+
+
+def test_simulate_exits_1_when_the_execution_differs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fusecut.simulate.report import Simulation
+
+    path = str(tmp_path / "plan.json")
+    run(capsys, *SOLVE, "-o", path)
+    monkeypatch.setattr(Simulation, "agrees", property(lambda self: False))
+    assert run(capsys, "simulate", path, "--fast")[0] == 1
+
+
+def test_simulate_writes_a_trace_of_events(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path, trace = str(tmp_path / "plan.json"), tmp_path / "trace.json"
+    run(capsys, *SOLVE, "-o", path)
+    assert run(capsys, "simulate", path, "--fast", "--trace", str(trace))[0] == 0
+    assert json.loads(trace.read_text())
+
+
 def test_zoo_lists_every_network(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "zoo", "--format", "json")
     assert code == 0

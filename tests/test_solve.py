@@ -17,6 +17,7 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.schedule import Schedule
 from fusecut.search import Exact, Proposal, Searcher
+from fusecut.search.protocol import NO_PLAN_BYTES
 from fusecut.solution import Status
 from fusecut.solve import Progress, layerwise_bytes, solve
 from fusecut.testing import Net, brute_force
@@ -148,9 +149,20 @@ def test_a_search_without_proof_is_feasible() -> None:
     assert (found.status, round(found.gap, 3)) == (Status.feasible, 0.5)
 
 
-def test_a_proved_plan_ends_the_search() -> None:
+def test_a_proved_plan_stays_proved_whatever_is_proposed_after_it() -> None:
     search = Scripted(((PAIRED, dram(PAIRED)), (APART, None)))
-    assert solve(chain(), BUFFER, model=LineBuffer(), search=search).plans_proposed == 1
+    found = solve(chain(), BUFFER, model=LineBuffer(), search=search)
+    assert (found.status, found.cost.dram_bytes) == (Status.optimal, dram(PAIRED))
+
+
+def test_a_searcher_that_proves_that_there_is_no_plan_is_believed() -> None:
+    found = solve(chain(), BUFFER, model=LineBuffer(), search=Scripted(((None, NO_PLAN_BYTES),)))
+    assert (found.status, found.partition, found.bound) == (Status.infeasible, None, 0)
+
+
+def test_a_search_that_ends_without_a_plan_or_a_proof_spent_its_budget() -> None:
+    found = solve(chain(), BUFFER, model=LineBuffer(), search=Scripted(((None, 5),)))
+    assert (found.status, found.partition, found.bound) == (Status.budget, None, 5)
 
 
 def test_the_exact_search_agrees_with_brute_force() -> None:

@@ -17,6 +17,7 @@ from fusecut.partition import Partition
 from fusecut.plan_file import load_plan
 from fusecut.problem import Problem
 from fusecut.schedule import Schedule
+from fusecut.simulate import simulate
 from fusecut.solution import Solution, Status
 from fusecut.solve import solve
 from fusecut.zoo import load as zoo
@@ -41,6 +42,7 @@ __all__ = [
     "load_plan",
     "models",
     "search",
+    "simulate",
     "solve",
     "zoo",
 ]

@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     _solve_command(commands)
     _explain_command(commands)
     _compare_command(commands)
+    _simulate_command(commands)
     _zoo_command(commands)
     return top
 
@@ -109,6 +110,22 @@ def _compare_command(commands: Commands[_Parser]) -> None:
     p.add_argument("--plan", action="append", default=[], type=Path, metavar="FILE", help="a plan; may be repeated")
     _output_options(p)
     p.set_defaults(run=run_compare)
+
+
+def _simulate_command(commands: Commands[_Parser]) -> None:
+    p = commands.add_parser(
+        "simulate",
+        help="execute a plan and check every byte",
+        description="Executes a plan through a buffer of its size and sets every byte moved and held beside the model's.",
+        epilog="Exit code 1 if model and execution disagree. Weights missing beside the ONNX file are drawn from the seed.",
+    )
+    p.add_argument("plan", type=Path, metavar="PLAN.json", help="a plan written by solve -o")
+    how = p.add_mutually_exclusive_group()
+    how.add_argument("--full", dest="mode", action="store_const", const="full", help="compute on real arrays (default)")
+    how.add_argument("--fast", dest="mode", action="store_const", const="fast", help="count rows and bytes only")
+    p.add_argument("--seed", type=_count, default=0, metavar="N", help="of random inputs and weights (default: 0)")
+    p.add_argument("--trace", type=Path, metavar="FILE.json", help="write what is on chip over time, for Perfetto")
+    p.set_defaults(run=run_simulate, mode="full")
 
 
 def _zoo_command(commands: Commands[_Parser]) -> None:
@@ -214,6 +231,20 @@ def run_compare(args: argparse.Namespace) -> int:
     rows = commands.compared(args)
     _print(json.dumps([asdict(row) for row in rows], indent=2) if args.format == "json" else table(rows, *_screen()))
     return OK
+
+
+def run_simulate(args: argparse.Namespace) -> int:
+    """Execute a plan file; 1 if model and execution disagree."""
+    from fusecut import commands
+    from fusecut.plan_file import load_plan
+    from fusecut.simulate import simulate, write_trace
+
+    commands.check_writable(args.trace)
+    done = simulate(load_plan(args.plan), seed=args.seed, mode=args.mode, trace=args.trace is not None)
+    if args.trace is not None:
+        write_trace(done, args.trace)
+    _print(done.table(*_screen()))
+    return OK if done.agrees else NO
 
 
 def run_zoo(args: argparse.Namespace) -> int:

@@ -249,9 +249,10 @@ def reaches_all_bounds(run: Run) -> bool:
 
 @every_family
 def test_all_lower_bounds_are_reached_at_once_where_readers_are_ordered_by_ancestry(family: str) -> None:
+    """A tensor of which nothing is demanded is charged the one row it does not hold."""
     assert not failing(
         family,
-        lambda run: run.policy == "dd" or not reaches_all_bounds(run) or run.peaks == run.bounds,
+        lambda run: run.policy == "dd" or not reaches_all_bounds(run) or [max(1, p) for p in run.peaks] == run.bounds,
     )
 
 
