@@ -73,6 +73,11 @@ class Problem:
         """What :meth:`plan` said about a group; None if it was not asked yet."""
         return self._planned.get(group)
 
+    @property
+    def fused_evaluations(self) -> int:
+        """Groups of two ops or more that the cost model was asked for."""
+        return sum(1 for group in self._planned if group & (group - 1))
+
     def fits(self, group: Group) -> bool:
         """Whether the group can run."""
         return isinstance(self.plan(group), Planned)

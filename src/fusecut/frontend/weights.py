@@ -283,7 +283,13 @@ def _is_here(file: Path, tensor: onnx.TensorProto) -> bool:
     if tensor.data_location != onnx.TensorProto.EXTERNAL:
         return True
     where = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
-    return bool(where) and (file.parent / where).is_file()
+    if not where:
+        return False
+    home = file.parent.resolve()
+    target = (home / where).resolve()
+    if not target.is_relative_to(home):
+        raise ModelError(f"{file}: {tensor.name!r} points to {where!r}, outside the file's own folder: not read")
+    return target.is_file()
 
 
 def _loaded(file: Path, tensor: onnx.TensorProto) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fusecut.cost import Infeasible
+from fusecut.cost import BufferFloor, Infeasible
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 
@@ -12,12 +12,13 @@ from fusecut.problem import Problem
 class Reach:
     """For each op, the later ops that some group can hold together with it, by the buffer floor.
 
-    Two ops v before w share a group only if the floor of their convex closure fits.
+    Two ops v before w share a group only if the floor of their convex closure fits. ``floor`` is
+    the model's own unless another one is given.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, floor: BufferFloor | None = None) -> None:
         self.graph = problem.graph
-        self.floor = problem.buffer_floor
+        self.floor = problem.buffer_floor if floor is None else floor
         self.capacity = problem.capacity_bytes
         self._mates: dict[int, Group] = {}
         self._needs: dict[int, Group] = {}
@@ -140,7 +141,7 @@ class ForcedCuts:
         self.total_bytes = touched + sum(self.settled) + sum(self.extra) + waiting
 
     def _alone(self, problem: Problem) -> None:
-        graph, floor = self.graph, problem.buffer_floor
+        graph, floor = self.graph, self.reach.floor
         for i in range(len(graph)):
             if floor.extend(0, floor.start, i) > problem.capacity_bytes:
                 planned = problem.plan(1 << i)

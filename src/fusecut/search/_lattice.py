@@ -40,7 +40,7 @@ class Lattice:
     def __init__(self, problem: Problem, reach: Reach, cuts: ForcedCuts) -> None:
         graph = self.graph = problem.graph
         self.capacity = problem.capacity_bytes
-        self.floor = problem.buffer_floor
+        self.floor = reach.floor
         self.reach = reach
         self.steps = 0
         sound = problem.touches_once

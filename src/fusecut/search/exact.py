@@ -11,7 +11,7 @@ a plan is consistent, and an edge settles its ideal only with its true cost.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, NamedTuple
@@ -71,14 +71,14 @@ class Exact:
 
     def propose(self, problem: Problem, rng: Random) -> Iterator[Proposal]:
         """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
-        search = _AStar(problem)
+        search = AStar(problem)
         yield Proposal(Partition.singletons(problem.graph), search.bound_bytes())
         yield from search.run(self.first_effort)
         if not search.done:
             yield from self._beams(problem, search)
             yield from search.run(self.effort)
 
-    def _beams(self, problem: Problem, search: _AStar) -> Iterator[Proposal]:
+    def _beams(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         lattice = search.lattice
         end = lattice.steps + self.beam_effort
         for width, groups in _BEAMS:
@@ -88,10 +88,16 @@ class Exact:
                 return
 
 
-class _AStar:
-    def __init__(self, problem: Problem) -> None:
+class AStar:
+    """The search itself. ``price`` gives the bytes of a group, None if it cannot run: the model's
+    answer, or, for a search that asks later, what it must be at least."""
+
+    def __init__(
+        self, problem: Problem, reach: Reach | None = None, price: Callable[[Group], int | None] | None = None
+    ) -> None:
         self.problem = problem
-        reach = Reach(problem)
+        self.price = price or self._ask
+        reach = reach or Reach(problem)
         self.lattice = Lattice(problem, reach, ForcedCuts(problem, reach))
         self.scale = len(problem.graph) + 1
         self.settled: dict[Group, _Settled] = {}
@@ -121,9 +127,7 @@ class _AStar:
             self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
             if label.ideal == self.problem.graph.everything:
                 self.best, self.done, self.open = label.reached, True, []
-                yield Proposal(
-                    Partition(self.problem.graph, _path(self.settled, label.ideal)), label.reached // self.scale
-                )
+                yield Proposal(Partition(self.problem.graph, self.groups()), label.reached // self.scale)
                 return
             self._expand(label)
             if self.lattice.steps >= shown + _STEPS_PER_PROPOSAL:
@@ -137,6 +141,10 @@ class _AStar:
         scores = [self.open[0].bound] if self.open else []
         scores += [self.best] if self.best is not None else []
         return min(scores) // self.scale if scores else NO_PLAN_BYTES
+
+    def groups(self) -> list[Group]:
+        """The best plan, once the whole network is settled."""
+        return _path(self.settled, self.problem.graph.everything)
 
     def _expand(self, label: _Label) -> None:
         for step in self.lattice.groups_from(label.ideal, label.rest):
@@ -166,8 +174,12 @@ class _AStar:
         return True
 
     def _price(self, group: Group) -> int | None:
+        nbytes = self.price(group)
+        return None if nbytes is None else nbytes * self.scale + 1
+
+    def _ask(self, group: Group) -> int | None:
         planned = self.problem.plan(group)
-        return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes * self.scale + 1
+        return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes
 
 
 def beam_plan(

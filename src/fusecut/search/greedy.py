@@ -1,0 +1,82 @@
+"""Greedy plans: what a compiler does in one pass, and what careful merging adds to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from numpy.random import Generator
+
+from fusecut.cost import Infeasible
+from fusecut.ir import Graph, Group, bits
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+from fusecut.search.encoding import merged, root_bound
+from fusecut.search.protocol import Proposal
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """Two plans and the end; no randomness, no splitter needed.
+
+    *First fit*: ops in topological order; each joins the group of the predecessor from which it
+    reads most bytes if the result (with every group in between) fits and costs no more than the two
+    apart, else it starts a group. V evaluations at most.
+
+    *Best merge*: from that plan, the merge of two neighbouring groups that saves most bytes is made
+    until none saves any; ties by the first edge. O(E) evaluations for each merge at most, those
+    that changed only, as prices are remembered.
+    """
+
+    name = "greedy"
+
+    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+        """First fit, then every plan on the way of merging on."""
+        graph = problem.graph
+        groups = _first_fit(problem)
+        yield Proposal(Partition(graph, groups), root_bound(problem))
+        while (better := _best_merge(problem, groups)) is not None:
+            plan = Partition(graph, better)
+            groups = list(plan.groups)
+            yield Proposal(plan)
+
+
+def _first_fit(problem: Problem) -> list[Group]:
+    graph = problem.graph
+    groups = [1 << i for i in range(len(graph))]
+    for v in range(len(graph)):
+        for u in sorted(bits(graph.preds[v]), key=lambda u: (-_read_bytes(graph, u, v), u)):
+            if any(group >> u & 1 and group >> v & 1 for group in groups):
+                break
+            after = merged(graph, groups, u, v)
+            if _saving(problem, groups, after) >= 0:
+                groups = after
+                break
+    return groups
+
+
+def _best_merge(problem: Problem, groups: list[Group]) -> list[Group] | None:
+    """The groups after the merge that saves most; None if none saves a byte."""
+    graph, best, most = problem.graph, None, 0
+    for group in groups:
+        for u in bits(group):
+            for v in bits(graph.succs[u] & ~group):
+                after = merged(graph, groups, u, v)
+                saving = _saving(problem, groups, after)
+                if saving > most:
+                    best, most = after, saving
+    return best
+
+
+def _saving(problem: Problem, before: list[Group], after: list[Group]) -> int:
+    """Bytes that the only new group saves over those it replaces; -1 if it cannot run."""
+    (new,) = set(after).difference(before)
+    planned = problem.plan(new)
+    if isinstance(planned, Infeasible):
+        return -1
+    old = problem.cost([group for group in before if group & new])
+    return 0 if isinstance(old, Infeasible) else old.dram_bytes - planned.cost.dram_bytes
+
+
+def _read_bytes(graph: Graph, u: int, v: int) -> int:
+    return sum(graph.tensors[t].nbytes for t in set(graph.ops[u].outputs) & set(graph.ops[v].inputs))

@@ -1,0 +1,119 @@
+"""The exact search for cost models that are expensive to ask.
+
+The bytes of a group follow from shapes, whether it fits takes a compiler or a chip. So assume that
+every group not asked yet runs at its touch-once bytes, find the best plan, ask for the groups of
+that plan, and repeat until the best plan consists of groups that were asked: then nothing cheaper
+exists, since every other plan was priced too low at worst. (Dellin & Srinivasa, ICAPS 2016, call
+the scheme LazySP.) :class:`fusecut.search.Exact` is lazy as well, but it asks for every group on
+the way to any promising ideal; this one asks only for groups of plans that would be best of all,
+and pays with one shortest path for each refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from numpy.random import Generator
+
+from fusecut.cost import BufferFloor, Infeasible, NoFloor
+from fusecut.errors import UnknownNameError
+from fusecut.ir import Graph, Group, bits
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+from fusecut.search._cuts import Reach
+from fusecut.search.exact import AStar
+from fusecut.search.protocol import Proposal
+
+Doubt = Callable[[Problem, Group], float]
+
+
+def rows_and_weights(problem: Problem, group: Group) -> float:
+    """Weights and one row of every tensor of the group, in bytes: the larger, the likelier a refusal."""
+    graph = problem.graph
+    tensors = {t for i in bits(group) for t in (*graph.ops[i].inputs, *graph.ops[i].outputs)}
+    return sum(graph.ops[i].weight_bytes for i in bits(group)) + sum(graph.tensors[t].row_bytes for t in tensors)
+
+
+@dataclass(frozen=True)
+class LazyExact:
+    """Best plan and proof with as few questions to the cost model as possible.
+
+    Of the best plan's groups that were not asked yet, the one with the most ``doubt`` is asked
+    first (a surrogate such as a trained classifier may stand in; it orders questions and decides
+    nothing, so the proof stands whatever it says). A refusal, or a price above touch-once, sends
+    the search back at once. ``prune`` is the static bound that leaves groups out unasked: ``model``
+    is the monotone buffer floor that the model itself promises; ``weights`` is for a model that
+    promises none but keeps all weights of a group on chip; ``nothing`` asks about everything.
+
+    Needs a model that ``touches_once``; for others every unasked group counts 0 bytes, still exact,
+    rarely useful. ``effort`` bounds the lattice steps of each round; past it the search ends with
+    the bound proved so far. Single ops are asked beforehand by ``solve``.
+    ``problem.fused_evaluations`` counts the questions about groups of two ops or more.
+
+    Raises:
+        UnknownNameError: ``prune`` is none of the three.
+    """
+
+    doubt: Doubt = rows_and_weights
+    prune: Literal["model", "weights", "nothing"] = "model"
+    effort: int = 1_000_000
+
+    name = "lazy_exact"
+    anytime = True
+
+    def __post_init__(self) -> None:
+        if self.prune not in ("model", "weights", "nothing"):
+            raise UnknownNameError("prune", self.prune, ("model", "weights", "nothing"))
+
+    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+        """Bounds that rise with every question; one plan at the end, and it is optimal."""
+        yield Proposal(Partition.singletons(problem.graph))
+        reach = Reach(problem, self._floor(problem))
+        while True:
+            search = AStar(problem, reach, lambda group: _at_least(problem, group))
+            for proposal in search.run(self.effort):
+                yield Proposal(None, proposal.bound_bytes)
+            if search.best is None:
+                return
+            plan = search.groups()
+            unknown = [group for group in plan if problem.known(group) is None]
+            if not unknown:
+                yield Proposal(Partition(problem.graph, plan), search.bound_bytes())
+                return
+            yield from self._ask(problem, unknown)
+
+    def _ask(self, problem: Problem, groups: list[Group]) -> Iterator[Proposal]:
+        """Ask until an answer is not the one hoped for; stoppable between two questions."""
+        for group in sorted(groups, key=lambda g: (-self.doubt(problem, g), g)):
+            hoped = _at_least(problem, group)
+            problem.plan(group)
+            yield Proposal(None)
+            if _at_least(problem, group) != hoped:
+                return
+
+    def _floor(self, problem: Problem) -> BufferFloor:
+        if self.prune == "model":
+            return problem.buffer_floor
+        return _Weights(problem.graph) if self.prune == "weights" else NoFloor()
+
+
+class _Weights:
+    """The weights of a group, all on chip at once."""
+
+    start = 0
+
+    def __init__(self, graph: Graph) -> None:
+        self._bytes = [op.weight_bytes for op in graph.ops]
+
+    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+        return floor_bytes + self._bytes[op]
+
+
+def _at_least(problem: Problem, group: Group) -> int | None:
+    """Bytes of a group: the model's answer if there is one, else touch-once; None if it cannot run."""
+    planned = problem.known(group)
+    if planned is None:
+        return problem.graph.touch_once_bytes(group) if problem.touches_once else 0
+    return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes
