@@ -6,7 +6,7 @@
 ('optimal', True)
 """
 
-from fusecut import models, search
+from fusecut import models, search, split
 from fusecut._version import __version__
 from fusecut.cost import Cost, CostModel, Infeasible, Planned
 from fusecut.errors import FusecutError
@@ -44,5 +44,6 @@ __all__ = [
     "search",
     "simulate",
     "solve",
+    "split",
     "zoo",
 ]

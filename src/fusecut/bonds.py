@@ -80,9 +80,7 @@ def _any_of(parts: list[Group], rng: Generator) -> Group:
     return parts[0] if len(parts) == 1 else parts[int(rng.integers(len(parts)))]
 
 
-def random_parts(
-    graph: Graph, group: Group, fits: Callable[[Group], bool], rng: Generator
-) -> tuple[Group, ...] | None:
+def random_parts(graph: Graph, group: Group, fits: Callable[[Group], bool], rng: Generator) -> tuple[Group, ...] | None:
     """Cut a connected group at random bonds until every part fits; None if some op does not fit alone.
 
     The parts are in an order in which they may run. ``fits`` is asked once for each part met, at

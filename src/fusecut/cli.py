@@ -68,6 +68,7 @@ Commands = argparse._SubParsersAction
 
 def _solve_command(commands: Commands[_Parser]) -> None:
     from fusecut.search import SEARCHERS
+    from fusecut.split import SPLITTERS
 
     p = commands.add_parser(
         "solve",
@@ -77,6 +78,11 @@ def _solve_command(commands: Commands[_Parser]) -> None:
     )
     _problem_options(p)
     p.add_argument("--search", default="exact", metavar="NAME", help=f"one of: {', '.join(SEARCHERS)} (default: exact)")
+    p.add_argument(
+        "--splitter",
+        metavar="NAME",
+        help=f"of groups that do not fit, one of: {', '.join(SPLITTERS)} (default: random)",
+    )
     p.add_argument("--seed", type=_count, default=0, metavar="N", help="of all randomness (default: 0)")
     p.add_argument("--max-plans", type=_count, metavar="N", help="stop after so many plans")
     p.add_argument("--max-evaluations", type=_count, metavar="N", help="stop after so many groups priced")

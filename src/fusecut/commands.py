@@ -23,6 +23,7 @@ from fusecut.report.explain import explain
 from fusecut.search import searcher
 from fusecut.solution import Provenance, Solution
 from fusecut.solve import Progress, solve
+from fusecut.split import splitter
 from fusecut.text import Column, render_table
 from fusecut.units import format_bytes, parse_bytes
 from fusecut.zoo import index
@@ -40,6 +41,7 @@ Option = str | int | bool
 def solved(args: argparse.Namespace) -> Solution:
     """Solve what the arguments ask for, with progress on stderr."""
     search = searcher(args.search)
+    split = splitter(args.splitter) if getattr(args, "splitter", None) else None
     options = _options(args)
     graph = _graph(args, options)
     provenance = Provenance(
@@ -48,7 +50,7 @@ def solved(args: argparse.Namespace) -> Solution:
         args.granularity,
         args.scheme,
         search.name,
-        None,
+        split.name if split is not None else None,
         __version__,
         tuple(sorted(options.items())),
     )
@@ -57,6 +59,7 @@ def solved(args: argparse.Namespace) -> Solution:
         machine=_machine(args),
         model=scheme_model(args.scheme, _lines(args.scheme, options)),
         search=search,
+        splitter=split,
         max_plans=getattr(args, "max_plans", None),
         max_evaluations=getattr(args, "max_evaluations", None),
         max_seconds=getattr(args, "max_seconds", None),

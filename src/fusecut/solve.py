@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,12 @@ from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
 from fusecut.models import Layerwise, scheme_model
 from fusecut.partition import Partition
-from fusecut.problem import Problem
+from fusecut.problem import Problem, Splitter
 from fusecut.search import NO_PLAN_BYTES, Exact, Searcher
 from fusecut.solution import Provenance, Solution, Status, TracePoint
+
+DEFAULT_PLANS: Final = 5_000
+_IDLE_PLANS: Final = 10_000
 
 
 class Progress(NamedTuple):
@@ -33,19 +36,32 @@ class Progress(NamedTuple):
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop asking the searcher; None: never. Seconds make a run depend on the machine."""
+    """When to stop asking the searcher; None: never. Seconds make a run depend on the machine.
+
+    ``max_idle_plans`` counts plans in a row for which no group had to be priced.
+    """
 
     max_plans: int | None = None
     max_evaluations: int | None = None
     max_seconds: float | None = None
+    max_idle_plans: int | None = None
 
-    def spent(self, plans: int, evaluations: int, seconds: float) -> bool:
+    def for_endless(self) -> Budget:
+        """A budget that ends any search: plans by default, and no waiting for evaluations that never come."""
+        if self.max_plans is self.max_evaluations is self.max_seconds is None:
+            return replace(self, max_plans=DEFAULT_PLANS)
+        if self.max_plans is None and self.max_seconds is None:
+            return replace(self, max_idle_plans=_IDLE_PLANS)
+        return self
+
+    def spent(self, plans: int, evaluations: int, seconds: float, idle_plans: int = 0) -> bool:
         return any(
             limit is not None and used >= limit
             for used, limit in (
                 (plans, self.max_plans),
                 (evaluations, self.max_evaluations),
                 (seconds, self.max_seconds),
+                (idle_plans, self.max_idle_plans),
             )
         )
 
@@ -60,8 +76,10 @@ class _Run:
     dram_bytes: int | None = None
     bound_bytes: int = 0
     plans: int = 0
+    idle_plans: int = 0
     stopped: bool = False
     trace: list[TracePoint] = field(default_factory=list)
+    _evaluations: int = 0
 
     def take(self, partition: Partition | None, bound_bytes: int | None) -> None:
         if bound_bytes is not None:
@@ -70,6 +88,8 @@ class _Run:
             return
         self.plans += 1
         cost = self.problem.cost(partition)
+        self.idle_plans = self.idle_plans + 1 if self.problem.evaluations == self._evaluations else 0
+        self._evaluations = self.problem.evaluations
         if isinstance(cost, Cost) and self._improves(partition, cost.dram_bytes):
             self.best, self.dram_bytes = partition, cost.dram_bytes
             seconds = perf_counter() - self.started
@@ -101,6 +121,7 @@ def solve(
     scheme: str = "mixed",
     model: CostModel | None = None,
     search: Searcher | None = None,
+    splitter: Splitter | None = None,
     max_plans: int | None = None,
     max_evaluations: int | None = None,
     max_seconds: float | None = None,
@@ -115,7 +136,12 @@ def solve(
         buffer: on-chip capacity, ``"256KiB"`` or bytes, 8-bit tensors and weights; or give ``machine``.
         scheme: ``mixed``, ``lbdf`` or ``layerwise``; or give any cost ``model``.
         search: the searcher, by default :class:`fusecut.search.Exact`.
-        max_plans, max_evaluations, max_seconds: budgets; the best plan so far is returned.
+        splitter: what the searcher's infeasible groups are split by; by default
+            :class:`fusecut.split.Random`. ``Exact``, ``LazyExact`` and ``Greedy`` need none.
+        max_plans, max_evaluations, max_seconds: budgets; the best plan so far is returned. They are
+            looked at after each plan, so the last plan may overshoot. A search that never ends by
+            itself stops after 5,000 plans if no budget is given; if only ``max_evaluations`` is
+            given, also when 10,000 plans in a row needed none.
         seed: of all randomness.
 
     An interrupt (Ctrl-C) ends the search like a spent budget: the best plan so far is returned.
@@ -129,14 +155,15 @@ def solve(
     machine = machine if machine is not None else Machine.of(buffer or 0)
     model = model if model is not None else scheme_model(scheme)
     search = search if search is not None else Exact()
-    problem = Problem(graph, machine, model)
+    problem = Problem(graph, machine, model, splitter)
     run = _Run(problem)
     if _alone(problem, hopeless=True):
         run.bound_bytes = NO_PLAN_BYTES
     else:
         _drive(run, search, Budget(max_plans, max_evaluations, max_seconds), seed, on_progress)
     if provenance is None:
-        provenance = Provenance(graph.name, "", "", model.name, search.name, None, __version__)
+        split = splitter.name if splitter is not None else None
+        provenance = Provenance(graph.name, "", "", model.name, search.name, split, __version__)
     return _solution(run, machine, seed, provenance)
 
 
@@ -144,12 +171,16 @@ def _drive(
     run: _Run, search: Searcher, budget: Budget, seed: int, on_progress: Callable[[Progress], None] | None
 ) -> None:
     proposals = search.propose(run.problem, np.random.default_rng(seed))
+    endless = getattr(search, "endless", False)
+    budget = budget.for_endless() if endless else budget
     try:
         for partition, bound_bytes in proposals:
             run.take(partition, bound_bytes)
             if on_progress is not None:
                 on_progress(run.progress())
-            if budget.spent(run.plans, run.problem.evaluations, perf_counter() - run.started):
+            if endless and run.dram_bytes == run.bound_bytes:
+                return
+            if budget.spent(run.plans, run.problem.evaluations, perf_counter() - run.started, run.idle_plans):
                 run.stopped = True
                 return
         run.stopped = getattr(search, "anytime", False)

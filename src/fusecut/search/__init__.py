@@ -9,12 +9,39 @@ from collections.abc import Callable
 from typing import Final
 
 from fusecut.errors import UnknownNameError
+from fusecut.search.annealing import Annealing
 from fusecut.search.exact import Exact
+from fusecut.search.greedy import Greedy
+from fusecut.search.lazy_exact import LazyExact
+from fusecut.search.local import LocalSearch
+from fusecut.search.nsga2 import NSGA2
 from fusecut.search.protocol import NO_PLAN_BYTES, Proposal, Searcher
+from fusecut.search.random import RandomSearch
 
-__all__ = ["NO_PLAN_BYTES", "SEARCHERS", "Exact", "Proposal", "Searcher", "searcher"]
+__all__ = [
+    "NO_PLAN_BYTES",
+    "NSGA2",
+    "SEARCHERS",
+    "Annealing",
+    "Exact",
+    "Greedy",
+    "LazyExact",
+    "LocalSearch",
+    "Proposal",
+    "RandomSearch",
+    "Searcher",
+    "searcher",
+]
 
-SEARCHERS: Final[dict[str, Callable[[], Searcher]]] = {"exact": Exact}
+SEARCHERS: Final[dict[str, Callable[[], Searcher]]] = {
+    "exact": Exact,
+    "lazy_exact": LazyExact,
+    "random": RandomSearch,
+    "local": LocalSearch,
+    "nsga2": NSGA2,
+    "annealing": Annealing,
+    "greedy": Greedy,
+}
 
 
 def searcher(name: str) -> Searcher:

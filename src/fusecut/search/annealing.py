@@ -63,9 +63,7 @@ class Annealing:
             yield Proposal(near)
         return median([nbytes for nbytes in added if nbytes > 0] or [1])
 
-    def _walk(
-        self, problem: Problem, plan: Partition, rng: Generator, heat: tuple[float, float], plans: int
-    ) -> _Walk:
+    def _walk(self, problem: Problem, plan: Partition, rng: Generator, heat: tuple[float, float], plans: int) -> _Walk:
         here = least = score(problem, plan)
         best = plan
         for step in range(plans):

@@ -62,9 +62,9 @@ class Exact:
     from ever more thorough beams first, within ``beam_effort``. Memory is O(steps) labels.
     """
 
-    effort: int = 500_000
+    effort: int = 900_000
     first_effort: int = 60_000
-    beam_effort: int = 300_000
+    beam_effort: int = 700_000
 
     name = "exact"
     anytime = True

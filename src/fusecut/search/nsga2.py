@@ -101,7 +101,8 @@ def _fresh(problem: Problem, rng: Generator) -> Partition:
 def _winner(members: list[_Member], rng: Generator) -> Partition:
     """The better of two members drawn uniformly; the first on a tie."""
     pair = [members[k] for k in rng.integers(len(members), size=2)]
-    return min(pair, key=lambda m: (m.score[0], m.rank, -m.crowding)).plan
+    winner: _Member = min(pair, key=lambda m: (m.score[0], m.rank, -m.crowding))
+    return winner.plan
 
 
 def _survival(population: int, objectives: int) -> _Survival:
