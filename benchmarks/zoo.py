@@ -68,9 +68,11 @@ def header(scheme: str) -> list[str]:
     return [
         "# All bundled networks",
         "",
-        f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases, batch 1, seed 0;",
+        f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases,",
+        "batch 1, seed 0;",
         f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()},",
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores. CPU seconds and peak memory are those of a cold process.",
+        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores.",
+        "CPU seconds and peak memory are those of a cold process.",
         "",
     ]
 
