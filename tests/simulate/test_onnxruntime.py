@@ -105,7 +105,7 @@ def compare(file: Path, size: int | None, buffer: str, tolerance: float = 2e-5) 
         name = graph.tensors[t].name
         if name in expected:
             found = compute.array_of(t, dram.data[t]).reshape(expected[name].shape)
-            scale = float(np.abs(expected[name]).max())
+            scale = float(np.abs(expected[name][np.isfinite(expected[name])]).max())  # pads may be -inf
             np.testing.assert_allclose(found, expected[name], rtol=tolerance, atol=tolerance * scale, err_msg=name)
 
 
@@ -121,9 +121,15 @@ def test_a_network_in_a_large_buffer(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("buffer", ["64KiB", "512KiB"])
-@pytest.mark.parametrize("name", [*LARGE, *NATIVE])
+@pytest.mark.parametrize("name", LARGE)
 def test_the_larger_networks(name: str, buffer: str) -> None:
-    compare(path(name), LARGE.get(name), buffer)
+    compare(path(name), LARGE[name], buffer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NATIVE)
+def test_networks_that_run_at_their_own_size_only(name: str) -> None:
+    compare(path(name), None, "1MiB")
 
 
 @pytest.mark.parametrize("name", FILES)

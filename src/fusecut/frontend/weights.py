@@ -286,7 +286,7 @@ def _is_here(file: Path, tensor: onnx.TensorProto) -> bool:
     if not where:
         return False
     home = file.parent.resolve()
-    target = (home / where).resolve()
+    target: Path = (home / where).resolve()
     if not target.is_relative_to(home):
         raise ModelError(f"{file}: {tensor.name!r} points to {where!r}, outside the file's own folder: not read")
     return target.is_file()
