@@ -84,6 +84,8 @@ class Planned(NamedTuple):
 class BufferFloor(Protocol):
     """A lower bound of a group's buffer that only grows when ops join the group.
 
+    It speaks for groups of two ops or more: a single op may be run by another scheme.
+
     ``extend(group, floor_bytes, op)`` is the bound of ``group`` with ``op`` added, given the bound
     of ``group``; ``start`` the bound of the empty group. If it exceeds the capacity, no superset
     of the group is feasible.

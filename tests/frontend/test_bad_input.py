@@ -15,6 +15,7 @@ from onnx_models import DATA, ints, model_of, weights
 from fusecut.errors import ModelError, UnknownNameError
 from fusecut.frontend import source
 from fusecut.frontend.onnx import load, sha256
+from fusecut.zoo import load as load_network
 
 RELU = helper.make_node("Relu", ["x"], ["y"], name="relu")
 
@@ -302,3 +303,14 @@ def test_external_data_is_never_opened(
 def test_the_hash_of_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
         sha256(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vit_tiny_patch16_224", "shufflenet_v2_x1_0"])
+def test_a_reshape_that_was_exported_for_another_input_size_is_refused(name: str) -> None:
+    with pytest.raises(ModelError, match=r"cannot take operands of these shapes.*elements cannot become"):
+        load_network(name, input_shapes={network_input(name): (1, 3, 96, 96)})
+
+
+def network_input(name: str) -> str:
+    graph = load_network(name)
+    return graph.tensors[graph.inputs[0]].name

@@ -55,6 +55,10 @@ class Shapes:
         types = self._inferred(node, operands)
         wanted = [name if i == 0 or name in self._read else "" for i, name in enumerate(node.outputs)]
         values = [self._value(node, name, types.get(name), constant) for name in wanted]
+        moved = operands[0] if operands and node.op_type in _SAME_ELEMENTS else None
+        if moved is not None and values[0].elements != moved.elements:
+            error = ValueError(f"{moved.elements} elements cannot become {values[0].dims}")
+            raise self._contradiction(node, operands, error)
         if constant and values and values[0].elements <= MAX_CONSTANT:
             known = [None if v is None else v.data for v in operands]
             data = constants.evaluate(constants.Call(node, known, values[0].dims))
@@ -129,6 +133,10 @@ class Shapes:
                 "use a smaller input or batch"
             )
         return value
+
+
+_SAME_ELEMENTS: Final = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"})
+"""Ops that only move data: their output has as many elements as their first operand."""
 
 
 def _is_constant(node: Node, operands: Sequence[Value | None]) -> bool:
