@@ -60,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     _compare_command(commands)
     _simulate_command(commands)
     _zoo_command(commands)
+    _bench_command(commands)
     return top
 
 
@@ -122,8 +123,8 @@ def _simulate_command(commands: Commands[_Parser]) -> None:
     p = commands.add_parser(
         "simulate",
         help="execute a plan and check every byte",
-        description="Executes a plan through a buffer of its size and sets every byte moved and held beside the model's.",
-        epilog="Exit code 1 if model and execution disagree. Weights missing beside the ONNX file are drawn from the seed.",
+        description="Executes a plan through a buffer of its size; every byte is set beside the model's.",
+        epilog="Exit code 1 if model and execution disagree. Weights that are missing are drawn from the seed.",
     )
     p.add_argument("plan", type=Path, metavar="PLAN.json", help="a plan written by solve -o")
     how = p.add_mutually_exclusive_group()
@@ -138,6 +139,34 @@ def _zoo_command(commands: Commands[_Parser]) -> None:
     p = commands.add_parser("zoo", help="list the bundled networks", description="Lists the bundled networks.")
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     p.set_defaults(run=run_zoo)
+
+
+def _bench_command(commands: Commands[_Parser]) -> None:
+    from fusecut.search import SEARCHERS
+    from fusecut.split import SPLITTERS
+
+    bench = commands.add_parser("bench", help="compare searchers", description="Runs benchmarks.")
+    p = bench.add_subparsers(metavar="WHAT", required=True, parser_class=_Parser).add_parser(
+        "searchers",
+        help="searchers against the proven optimum",
+        description="Runs every combination of what is given; medians over the seeds, gaps to the proven optimum.",
+        epilog="Example: fusecut bench searchers --networks zoo:mobilenet_v2 --searchers local nsga2 --seeds 10",
+    )
+    for what, default, known in (
+        ("networks", "zoo:mobilenet_v2", "ONNX files, or zoo:NAME"),
+        ("buffers", "256KiB", "sizes"),
+        ("schemes", "lbdf", "execution schemes"),
+        ("searchers", "random local nsga2 annealing greedy", f"of: {', '.join(SEARCHERS)}"),
+        ("splitters", "random", f"of: {', '.join(SPLITTERS)}"),
+    ):
+        p.add_argument(
+            f"--{what}", nargs="+", default=default.split(), metavar="NAME", help=f"{known} (default: {default})"
+        )
+    p.add_argument("--seeds", type=_count, default=10, metavar="N", help="runs of each (default: 10)")
+    p.add_argument("--max-plans", type=_count, default=5000, metavar="N", help="budget of a run (default: 5000)")
+    p.add_argument("-o", "--output", type=Path, metavar="FILE", help="rows as .json, or the table as .md")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    p.set_defaults(run=run_bench)
 
 
 def _problem_options(p: argparse.ArgumentParser) -> None:
@@ -264,6 +293,20 @@ def run_zoo(args: argparse.Namespace) -> int:
     _print(
         json.dumps([asdict(e) for e in entries], indent=2) if args.format == "json" else commands.zoo_text(*_screen())
     )
+    return OK
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Run a grid of searchers."""
+    from fusecut import commands
+    from fusecut.bench import text, written
+    from fusecut.plan_file import write_text
+
+    commands.check_writable(args.output)
+    rows = commands.benched(args)
+    if args.output is not None:
+        write_text(args.output, written(rows, args.output))
+    _print(text(rows, *_screen()))
     return OK
 
 

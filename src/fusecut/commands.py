@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from fusecut._version import __version__
+from fusecut.bench import Grid, Row, run
 from fusecut.errors import FusecutError
 from fusecut.frontend.onnx import Granularity
 from fusecut.ir import Graph
@@ -166,6 +167,22 @@ def compared(args: argparse.Namespace) -> list[Compared]:
     if best.partition is None:
         raise FusecutError(refusal(best))
     return compare(problem, best, plans)
+
+
+def benched(args: argparse.Namespace) -> list[Row]:
+    """The rows of a grid, each announced on stderr."""
+    if not args.seeds or not args.max_plans:
+        raise FusecutError("--seeds and --max-plans must be at least 1")
+    names = ("networks", "buffers", "schemes", "searchers", "splitters")
+    networks, buffers, schemes, searchers, splitters = (tuple(getattr(args, name)) for name in names)
+    grid = Grid(networks, buffers, schemes, searchers, splitters, args.seeds, args.max_plans)
+    rows = []
+    for row in run(grid):
+        rows.append(row)
+        if not args.quiet:
+            label = f"{row.network} {row.buffer} {row.scheme} {row.searcher} {row.splitter} seed {row.seed}"
+            print(f"{label}: gap {100 * row.gap:.2f} %, {row.seconds:.1f} s", file=sys.stderr, flush=True)
+    return rows
 
 
 def _partition(graph: Graph, path: Path) -> Partition:

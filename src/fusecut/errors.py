@@ -8,6 +8,7 @@
     ├── GraphError          ops and tensors that do not form a DAG
     ├── PartitionError      groups that are not a valid plan of their graph
     ├── MachineError        a machine that cannot exist
+    ├── CostModelError      a cost model of somebody else's that fails, or answers nonsense
     ├── PlanError           a plan file that does not match its network
     ├── SimulationError     a schedule that cannot be executed as granted; names group, op and row
     └── UnknownNameError    a name that is not in a table; lists the known ones
@@ -43,6 +44,10 @@ class PartitionError(FusecutError, ValueError):
 
 class MachineError(FusecutError, ValueError):
     """A machine with no buffer, or with widths it cannot have."""
+
+
+class CostModelError(FusecutError):
+    """A function or command that was asked for the cost of a group and gave no usable answer."""
 
 
 class PlanError(FusecutError):

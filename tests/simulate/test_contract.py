@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fusecut.cost import CostModel
 from fusecut.models import Layerwise, LineBuffer, WithFallback, scheme_model
-from fusecut.simulate.contract import CostModelContract
+from fusecut.testing import CostModelContract
 
 
 class TestLineBuffer(CostModelContract):

@@ -10,11 +10,22 @@ from typing import Final
 
 from fusecut.cost import CostModel
 from fusecut.errors import UnknownNameError
+from fusecut.models.blackbox import BlackBox, ExternalCommand
 from fusecut.models.compose import Cheapest, WithFallback
 from fusecut.models.layerwise import Layerwise
 from fusecut.models.lbdf import LineBuffer
 
-__all__ = ["SCHEMES", "Cheapest", "Layerwise", "LineBuffer", "WithFallback", "default_lines", "scheme_model"]
+__all__ = [
+    "SCHEMES",
+    "BlackBox",
+    "Cheapest",
+    "ExternalCommand",
+    "Layerwise",
+    "LineBuffer",
+    "WithFallback",
+    "default_lines",
+    "scheme_model",
+]
 
 SCHEMES: Final[dict[str, Callable[[LineBuffer], CostModel]]] = {
     "lbdf": lambda lines: WithFallback(lines, Layerwise()),

@@ -10,6 +10,7 @@ from statistics import median
 
 from numpy.random import Generator
 
+from fusecut.errors import FusecutError
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search.encoding import Score, mutated, random_plan, root_bound, score
@@ -28,6 +29,9 @@ class Annealing:
     the search goes on from its best plan, from half way (geometrically) between hot and cold again.
     A plan with fewer groups that cannot run is always accepted, with more of them never. Never ends
     by itself. O(V + E + groups) for each plan.
+
+    Raises:
+        FusecutError: no warm-up, no cooling, or not 0 < ``cold`` <= ``hot``.
     """
 
     cooling_plans: int = 5_000
@@ -37,6 +41,10 @@ class Annealing:
 
     name = "annealing"
     endless = True
+
+    def __post_init__(self) -> None:
+        if min(self.warm_up, self.cooling_plans) < 1 or not 0 < self.cold <= self.hot:
+            raise FusecutError("annealing needs warm_up and cooling_plans of at least 1, and 0 < cold <= hot")
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
         """The warm-up, then one walk after the other, for ever."""

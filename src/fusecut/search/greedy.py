@@ -1,4 +1,4 @@
-"""Greedy plans: what a compiler does in one pass, and what careful merging adds to it."""
+"""Greedy plans: what a compiler does in one pass, and the best merge again and again."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Greedy:
 
     *First fit*: ops in topological order; each joins the group of the predecessor from which it
     reads most bytes if the result (with every group in between) fits and costs no more than the two
-    apart, else it starts a group. V evaluations at most.
+    apart, else it starts a group. V evaluations at most. What a compiler does in one pass.
 
-    *Best merge*: from that plan, the merge of two neighbouring groups that saves most bytes is made
-    until none saves any; ties by the first edge. O(E) evaluations for each merge at most, those
-    that changed only, as prices are remembered.
+    *Best merge*: from single ops, the merge of two neighbouring groups (with every group in
+    between) that saves most bytes is made, until none saves any; ties by the first edge. Every plan
+    on the way is proposed. At most V - 1 merges of O(E) prices, few of them new each time.
     """
 
     name = "greedy"
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
-        """First fit, then every plan on the way of merging on."""
+        """First fit, then every plan on the way of the best merges."""
         graph = problem.graph
-        groups = _first_fit(problem)
-        yield Proposal(Partition(graph, groups), root_bound(problem))
+        yield Proposal(Partition(graph, _first_fit(problem)), root_bound(problem))
+        groups = list(Partition.singletons(graph).groups)
         while (better := _best_merge(problem, groups)) is not None:
             plan = Partition(graph, better)
             groups = list(plan.groups)

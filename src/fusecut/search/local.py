@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from numpy.random import Generator
 
+from fusecut.errors import FusecutError
 from fusecut.problem import Problem
 from fusecut.search.encoding import mutated, random_plan, root_bound, score
 from fusecut.search.protocol import Proposal
@@ -20,12 +21,19 @@ class LocalSearch:
     worst member (the oldest on a tie) unless it is worse than that one or in the population
     already; the paper leaves this rule open. Never ends by itself. O(V + E + groups) for each plan,
     and only groups never met before are priced.
+
+    Raises:
+        FusecutError: an empty population.
     """
 
     population: int = 10
 
     name = "local"
     endless = True
+
+    def __post_init__(self) -> None:
+        if self.population < 1:
+            raise FusecutError(f"population is {self.population}: it must be at least 1")
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
         """The first population, then a mutant at a time, for ever."""

@@ -46,7 +46,8 @@ class NSGA2:
 
     Raises:
         UnknownNameError: an objective that is not known.
-        FusecutError: when it runs, if pymoo is not installed.
+        FusecutError: a population of less than two or no objective; when it runs, if pymoo is not
+            installed.
     """
 
     population: int = 10
@@ -57,6 +58,8 @@ class NSGA2:
     endless = True
 
     def __post_init__(self) -> None:
+        if self.population < 2 or not self.objectives:
+            raise FusecutError("a population of at least 2 and one objective or more are needed")
         for objective in self.objectives:
             if objective not in OBJECTIVES:
                 raise UnknownNameError("objective", objective, OBJECTIVES)

@@ -9,6 +9,7 @@ from itertools import islice
 from numpy.random import Generator
 
 from fusecut.bonds import Bond, bonds
+from fusecut.errors import FusecutError
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 
@@ -32,11 +33,18 @@ class CostGuided:
     leaves a smaller gap (docs/searchers.md). Not optimal for three parts or more. None where an op
     does not fit alone. Deterministic. At most V - 1 cuts, each O(``most_bonds`` V) and at most
     2 ``most_bonds`` evaluations.
+
+    Raises:
+        FusecutError: ``most_bonds`` below 1.
     """
 
     most_bonds: int = 64
 
     name = "cost_guided"
+
+    def __post_init__(self) -> None:
+        if self.most_bonds < 1:
+            raise FusecutError(f"most_bonds is {self.most_bonds}: it must be at least 1")
 
     def split(self, problem: Problem, group: Group, rng: Generator) -> Sequence[Group] | None:
         todo, parts = [group], []

@@ -21,6 +21,7 @@ from fusecut.cost import CostModel, Infeasible, Planned
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.simulate.execution import SCHEMES, execute
+from fusecut.testing.nets import random_graph
 
 
 class CostModelContract:
@@ -35,8 +36,6 @@ class CostModelContract:
         raise NotImplementedError("return your cost model here")
 
     def _cases(self) -> Iterator[tuple[Graph, Group]]:
-        from fusecut.testing import random_graph  # which re-exports this class
-
         for seed in range(self.networks):
             rng = np.random.default_rng(seed)
             graph = random_graph(rng, int(rng.integers(3, 10)), rows=10)

@@ -1,0 +1,106 @@
+"""Every searcher that ships, under the contract that ships; and the contract catches what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+
+from fusecut.errors import FusecutError
+from fusecut.partition import Partition
+from fusecut.problem import Problem
+from fusecut.search import NSGA2, Annealing, Exact, Greedy, LazyExact, LocalSearch, Proposal, RandomSearch, Searcher
+from fusecut.search.encoding import random_plan
+from fusecut.split import CostGuided
+from fusecut.testing import SearcherContract, random_problem
+
+
+class TestExact(SearcherContract):
+    def make(self) -> Searcher:
+        return Exact()
+
+
+class TestLazyExact(SearcherContract):
+    def make(self) -> Searcher:
+        return LazyExact()
+
+
+class TestRandomSearch(SearcherContract):
+    def make(self) -> Searcher:
+        return RandomSearch()
+
+
+class TestLocalSearch(SearcherContract):
+    def make(self) -> Searcher:
+        return LocalSearch()
+
+
+class TestNSGA2(SearcherContract):
+    def make(self) -> Searcher:
+        return NSGA2()
+
+
+class TestAnnealing(SearcherContract):
+    def make(self) -> Searcher:
+        return Annealing()
+
+
+class TestGreedy(SearcherContract):
+    def make(self) -> Searcher:
+        return Greedy()
+
+
+@dataclass(frozen=True)
+class Cheat:
+    """A searcher that breaks one rule."""
+
+    kind: str
+    name: str = "cheat"
+
+    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+        if self.kind == "unseeded":
+            rng = np.random.default_rng()
+        graph = random_problem(99).graph if self.kind == "alien" else problem.graph
+        bound = 10**15 if self.kind == "bound" else None
+        yield Proposal(Partition.singletons(graph), bound)
+        for _ in range(30):
+            yield Proposal(random_plan(graph, rng))
+
+
+@pytest.mark.parametrize(
+    ("kind", "test"),
+    [
+        ("unseeded", SearcherContract.test_the_same_seed_gives_the_same_plans),
+        ("alien", SearcherContract.test_every_plan_is_a_valid_plan_of_the_graph),
+        ("bound", SearcherContract.test_neither_plans_nor_bounds_beat_brute_force),
+    ],
+)
+def test_the_contract_catches_a_searcher_that_breaks_a_rule(
+    kind: str, test: Callable[[SearcherContract], None]
+) -> None:
+    class Contract(SearcherContract):
+        def make(self) -> Searcher:
+            return Cheat(kind)
+
+    with pytest.raises(AssertionError):
+        test(Contract())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: LocalSearch(0),
+        lambda: NSGA2(1),
+        lambda: NSGA2(objectives=()),
+        lambda: Annealing(warm_up=0),
+        lambda: Annealing(cold=0),
+        lambda: Annealing(hot=0.1, cold=0.2),
+        lambda: CostGuided(0),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(FusecutError, match="at least"):
+        make()
