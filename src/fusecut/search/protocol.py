@@ -27,7 +27,12 @@ class Proposal(NamedTuple):
 @runtime_checkable
 class Searcher(Protocol):
     """Proposes plans. Budgets, best-so-far and cancellation are the driver's business: it stops
-    asking. All randomness comes from ``rng``."""
+    asking. All randomness comes from ``rng``.
+
+    Two optional attributes, false where absent: ``endless``, it never ends by itself, so it gets a
+    budget of plans if none is given; ``anytime``, it may end before its proof does, and then the
+    plan counts as stopped early. Its tests are :class:`fusecut.testing.SearcherContract`.
+    """
 
     @property
     def name(self) -> str: ...
