@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
+from fusecut.objective import Objective
 from fusecut.schedule import Schedule
 
 
@@ -81,27 +82,42 @@ class Planned(NamedTuple):
     cost: Cost
 
 
+NEVER_BYTES: Final = 1 << 200
+"""More than anything moves: what a group that cannot run costs."""
+
+
 class BufferFloor(Protocol):
-    """A lower bound of a group's buffer that only grows when ops join the group.
+    """What a small buffer costs at least, told from the ops of a group; it only grows when ops join the group.
 
     It speaks for groups of two ops or more: a single op may be run by another scheme.
 
-    ``extend(group, floor_bytes, op)`` is the bound of ``group`` with ``op`` added, given the bound
-    of ``group``; ``start`` the bound of the empty group. If it exceeds the capacity, no superset
-    of the group is feasible.
+    ``extend(group, mark, op)`` is the mark of ``group`` with ``op`` added, given the mark of ``group``;
+    ``start`` that of the empty group. A mark means something to its floor only, which turns it into
+    ``again_bytes``: what any feasible group with at least these ops moves beyond touching every
+    tensor and weight once, :data:`NEVER_BYTES` where no such group is feasible. Groups without a
+    common op that are merged pay at least what both would pay.
     """
 
     start: int
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int: ...
+    def extend(self, group: Group, mark: int, op: int) -> int: ...
+
+    def again_bytes(self, mark: int, capacity_bytes: int) -> int: ...
 
 
-class NoFloor:
+class FitFloor:
+    """A floor whose marks are bytes on chip: groups above the capacity cannot run, others pay nothing."""
+
+    def again_bytes(self, mark: int, capacity_bytes: int) -> int:
+        return 0 if mark <= capacity_bytes else NEVER_BYTES
+
+
+class NoFloor(FitFloor):
     """The floor of a model about which nothing is known: 0 for every group."""
 
     start = 0
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+    def extend(self, group: Group, mark: int, op: int) -> int:
         return 0
 
 
@@ -117,7 +133,7 @@ class CostModel(Protocol):
 
     * ``touches_once``: no schedule of this model moves fewer bytes than every tensor that enters or
       leaves the group, and every weight, once.
-    * ``buffer_floor``: a monotone lower bound of the buffer.
+    * ``buffer_floor``: a monotone lower bound of what does not fit.
     """
 
     @property
@@ -133,3 +149,17 @@ class CostModel(Protocol):
         ...
 
     def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor: ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A cost model that runs a group in the best of several ways, and has to be told what is best."""
+
+    def choosing_by(self, objective: Objective) -> CostModel:
+        """The same model with its choices made by another objective."""
+        ...
+
+
+def chosen_by(model: CostModel, objective: Objective) -> CostModel:
+    """The model that chooses by an objective; the model itself where it has no choice to make."""
+    return model.choosing_by(objective) if isinstance(model, Chooser) else model

@@ -11,6 +11,7 @@ from typing import Final
 from fusecut.cost import CostModel
 from fusecut.errors import UnknownNameError
 from fusecut.models.blackbox import BlackBox, ExternalCommand
+from fusecut.models.brr import Brr
 from fusecut.models.compose import Cheapest, WithFallback
 from fusecut.models.layerwise import Layerwise
 from fusecut.models.lbdf import LineBuffer
@@ -18,6 +19,7 @@ from fusecut.models.lbdf import LineBuffer
 __all__ = [
     "SCHEMES",
     "BlackBox",
+    "Brr",
     "Cheapest",
     "ExternalCommand",
     "Layerwise",
@@ -30,7 +32,8 @@ __all__ = [
 SCHEMES: Final[dict[str, Callable[[LineBuffer], CostModel]]] = {
     "lbdf": lambda lines: WithFallback(lines, Layerwise()),
     "layerwise": lambda lines: Layerwise(),
-    "mixed": lambda lines: Cheapest((lines,), Layerwise()),
+    "brr": lambda lines: WithFallback(Brr(lines), Layerwise()),
+    "mixed": lambda lines: Cheapest((Brr(lines),), Layerwise()),
 }
 """Scheme by name, made from the line-buffer switches in force."""
 

@@ -17,8 +17,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from fusecut.cost import FitFloor
 from fusecut.ir import Graph, Group, bits
-from fusecut.ops import POINTWISE_KINDS, ROWS, axis_map
+from fusecut.ops import POINTWISE_KINDS, pixel_maps, row_maps
 from fusecut.rowmap import RowMap
 
 Pair = tuple[Group, int]
@@ -27,18 +28,18 @@ Pair = tuple[Group, int]
 ONE_ROW: Final = 1
 
 
-class AxisBounds:
-    """Pair bounds of every tensor of a graph along rows (or columns), computed when first asked for.
+class RowBounds:
+    """Pair bounds of every tensor of a graph, computed when first asked for; with ``pixels`` of pixels, not rows.
 
-    ``whole`` takes every position of every op as demanded, as it is wherever all of a tensor leaves.
     Dependences through the operands of ``ignored`` ops do not count: for the reductions a group may
     be streamed once more for, what remains holds in every pass.
     """
 
-    def __init__(self, graph: Graph, axis: int = ROWS, ignored: Group = 0, whole: bool = False) -> None:
-        self.graph, self.axis, self.ignored, self.whole = graph, axis, ignored, whole
-        self.maps = tuple(tuple(axis_map(graph, op, k, axis) for k in range(len(op.inputs))) for op in graph.ops)
-        self.size = [graph.tensors[op.outputs[0]].shape[2 + axis] for op in graph.ops]
+    def __init__(self, graph: Graph, pixels: bool = False, ignored: Group = 0) -> None:
+        self.graph, self.ignored = graph, ignored
+        self.maps = pixel_maps(graph) if pixels else row_maps(graph)
+        self.length = [t.rows * (t.cols if pixels else 1) for t in graph.tensors]
+        self.size = [self.length[op.outputs[0]] for op in graph.ops]
         self.demand = self._demand()
         self._pairs: dict[int, list[Pair]] = {}
         self._crossed: dict[int, list[Group]] = {}
@@ -66,8 +67,6 @@ class AxisBounds:
     def _demand(self) -> list[int]:
         """Last row of each op that the network demands."""
         graph = self.graph
-        if self.whole:
-            return [size - 1 for size in self.size]
         last = [-1] * len(graph.ops)
         for i in range(len(graph.ops) - 1, -1, -1):
             op = graph.ops[i]
@@ -114,7 +113,7 @@ class AxisBounds:
     def _ends(self, tensor: int, reader: int) -> tuple[Sequence[int], Sequence[int]]:
         """lo and hi of the reader's own events on the tensor: a reduction steps row by row."""
         if self._steps(tensor, reader):
-            each = range(self.graph.tensors[tensor].shape[2 + self.axis])
+            each = range(self.length[tensor])
             return each, each
         return self._raw(tensor, reader, high=False), self._raw(tensor, reader, high=True)
 
@@ -140,12 +139,11 @@ class AxisBounds:
         return reach
 
 
-class RingFloor:
+class RingFloor(FitFloor):
     """A monotone lower bound of the bytes of a group: weights, accumulators and LB rows of every tensor.
 
-    ``fixed[op]`` are bytes an op holds whatever else is in the group; ``slot[tensor]`` the bytes of
-    a row in its ring (0 for tensors that a switch may take out of the buffer) and ``least[tensor]``
-    the bytes that the last of its LB rows is certain to take (a pixel, at pixel granularity).
+    ``fixed[op]`` are bytes an op holds whatever else is in the group; ``slot_bits[tensor]`` the size of
+    a row (a pixel) in its ring, 0 for tensors that a switch may take out of the buffer.
     ``certain`` are the readers whose rings count; a tensor without one of them in the group counts
     nothing if ``certain`` is given (streaming twice runs some readers in the first pass only).
     """
@@ -153,14 +151,9 @@ class RingFloor:
     start = 0
 
     def __init__(
-        self,
-        bounds: AxisBounds,
-        fixed: Sequence[int],
-        slot: Sequence[int],
-        least: Sequence[int],
-        certain: Group | None = None,
+        self, bounds: RowBounds, fixed: Sequence[int], slot_bits: Sequence[int], certain: Group | None = None
     ) -> None:
-        self.bounds, self.fixed, self.slot, self.least = bounds, fixed, slot, least
+        self.bounds, self.fixed, self.slot_bits = bounds, fixed, slot_bits
         self.certain = bounds.graph.everything if certain is None else certain
         self.unread = 0 if certain is not None else ONE_ROW
         graph = bounds.graph
@@ -170,12 +163,12 @@ class RingFloor:
             for t in range(len(graph.tensors))
         )
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+    def extend(self, group: Group, mark: int, op: int) -> int:
         """The floor of ``group`` with ``op`` added. O(tensors of the op * pairs of readers)."""
-        floor_bytes += self.fixed[op]
+        floor_bytes = mark + self.fixed[op]
         after = group | 1 << op
         for t in self._touched[op]:
-            if self.slot[t]:
+            if self.slot_bits[t]:
                 floor_bytes += self._bytes(t, after)
                 if self._around[t] & group:
                     floor_bytes -= self._bytes(t, group)
@@ -190,10 +183,8 @@ class RingFloor:
 
     def _bytes(self, tensor: int, group: Group) -> int:
         outside = ~(group & self.certain)
-        for mask, rows in self.bounds.pairs(tensor):
-            if not mask & outside:
-                return (rows - 1) * self.slot[tensor] + self.least[tensor]
-        return self.least[tensor] * self.unread
+        rows = next((rows for mask, rows in self.bounds.pairs(tensor) if not mask & outside), self.unread)
+        return -(-rows * self.slot_bits[tensor] // 8)
 
 
 def removable(graph: Graph, inline: bool, virtual_concat: bool) -> set[int]:

@@ -104,7 +104,10 @@ class RowMachine:
         peak is final only when run to the end.
         """
         for stream, rows in enumerate(self.program.rows):
-            if rows == 1 and not self.operands[stream] and self.program.last[stream] == 0:
+            if stream in self.program.resident:
+                for _ in range(rows):
+                    self._fire(stream)
+            elif rows == 1 and not self.operands[stream] and self.program.last[stream] == 0:
                 self._fire(stream)
         periodic = self.program.steady and len(self.program.sinks) == 1 and not to_the_end and self.observer is None
         seen: dict[tuple[int, ...], list[int]] = {}
@@ -160,25 +163,26 @@ class RowMachine:
         if self.observer is not None:
             self.observer(stream, now - 1)
         for r in self.rings_of[stream]:
-            row_bytes = program.rings[r].row_bytes
-            height = max(1, self._height(r, now)) if program.rings[r].readers else 1
-            self._live += (height - self._heights[r]) * row_bytes
+            ring = program.rings[r]
+            height = max(1, self._height(r, now))
+            self._live += ring.nbytes(height) - ring.nbytes(self._heights[r])
             self._heights[r] = height
             if height > self.peaks[r]:
-                self.nbytes += (height - self.peaks[r]) * row_bytes
+                self.nbytes += ring.nbytes(height) - ring.nbytes(self.peaks[r])
                 self.peaks[r] = height
                 if self.limit is not None and self.nbytes > self.limit:
                     self.overflown = True
         self.pooled = max(self.pooled, self._live)
         for r in self._falls[stream]:
-            height = self._height(r, made[program.rings[r].maker])
-            self._live -= (self._heights[r] - height) * program.rings[r].row_bytes
+            ring = program.rings[r]
+            height = self._height(r, made[ring.maker])
+            self._live -= ring.nbytes(self._heights[r]) - ring.nbytes(height)
             self._heights[r] = height
 
     def _height(self, ring: int, made: int) -> int:
         """Rows of a ring that exist and that some reader still waits for."""
         slot, last, done_rows = self.program.rings[ring], self.program.last, self.made
-        low = made
+        low = 0 if slot.kept else made
         for reader, lo in slot.readers:
             done = done_rows[reader]
             if done <= last[reader] and lo[done] < low:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
 from fusecut.ir import Graph, Group, bits
-from fusecut.models._bounds import AxisBounds, RingFloor, removable
+from fusecut.models._bounds import RingFloor, RowBounds, removable
 from fusecut.models._events import RowMachine
-from fusecut.models._passes import Pass, certain_readers, rejoining
-from fusecut.models._program import PLAIN, Lowering, Program, accumulator_bytes, lower
-from fusecut.ops import COLS, ROWS
+from fusecut.models._passes import certain_readers, rejoining
+from fusecut.models._program import PLAIN, Lowering, Pass, Program, Ring, accumulator_bytes, lower
 from fusecut.schedule import Hold
 
 
@@ -50,21 +49,21 @@ class Facts:
 
     def __init__(self, graph: Graph, assumptions: Assumptions) -> None:
         self.graph, self.assumptions = graph, assumptions
-        self.bounds = AxisBounds(graph, ROWS)
+        pixels = assumptions.pixel
+        self.bounds = RowBounds(graph, pixels)
         ignored = rejoining(graph, graph.everything) if assumptions.two_pass else 0
-        self.pass_bounds = AxisBounds(graph, ROWS, ignored) if ignored else self.bounds
-        self.columns = AxisBounds(graph, COLS, whole=True)
+        self.pass_bounds = RowBounds(graph, pixels, ignored) if ignored else self.bounds
         self.accumulators = [accumulator_bytes(graph, op) for op in graph.ops]
         self.mixed_batch = _mixed_batch(graph)
+        self.uneven = _uneven(graph) if pixels else 0
         gone = removable(graph, assumptions.lowering.inline_elementwise, assumptions.lowering.virtual_concat)
-        pixel = assumptions.pixel
-        slot = [0 if i in gone else t.row_bytes for i, t in enumerate(graph.tensors)]
-        least = [-(-t.channels * t.bits // 8) if pixel else t.row_bytes for t in graph.tensors]
+        slot_bits = [t.channels * t.bits if pixels else 8 * t.row_bytes for t in graph.tensors]
+        slot_bits = [0 if i in gone else size for i, size in enumerate(slot_bits)]
         fixed = [op.weight_bytes + acc for op, acc in zip(graph.ops, self.accumulators, strict=True)]
-        self.once_floor = self.floor = RingFloor(self.bounds, fixed, slot, least)
+        self.once_floor = self.floor = RingFloor(self.bounds, fixed, slot_bits)
         if ignored:
-            slot = [0 if graph.tensors[i].rows == 1 else size for i, size in enumerate(slot)]
-            self.floor = RingFloor(self.pass_bounds, fixed, slot, least, certain_readers(graph))
+            slot_bits = [0 if graph.tensors[i].rows == 1 else size for i, size in enumerate(slot_bits)]
+            self.floor = RingFloor(self.pass_bounds, fixed, slot_bits, certain_readers(graph))
 
     def measure(self, group: Group, passes: tuple[Pass, ...], limit: int | None) -> Demand | None:
         """Rings of the best policy within ``limit`` bytes; None where they do not fit.
@@ -76,41 +75,41 @@ class Facts:
         left = None if limit is None else limit - weights - accumulators
         holds: list[Hold] = []
         lines, policy = 0, "any"
-        for stage, part in enumerate(passes or (Pass(group, None, 0),)):
+        for stage, part in enumerate(passes or (Pass(group),)):
             room = None if left is None else left - part.resident_bytes
             found = self._stage(part, group, bool(passes), room)
             if found is None:
                 return None
             how, mine = found
             policy = policy if how == "any" else how
-            holds += [Hold(h.tensor, h.rows, h.row_bytes, h.nbytes, h.cols, stage) for h in mine]
+            holds += [replace(h, stage=stage) for h in mine]
             lines = max(lines, part.resident_bytes + sum(h.nbytes for h in mine))
         return Demand(policy, tuple(holds), weights, accumulators, lines)
 
     def pooled_lines(self, group: Group, passes: tuple[Pass, ...], policy: str) -> int:
         """Peak of the sum of live rows over all events: what one shared pool would need for the lines."""
         most = 0
-        for part in passes or (Pass(group, None, 0),):
+        for part in passes or (Pass(group),):
             program = self._program(part)
             run = RowMachine(program, policy != "dd").run(to_the_end=True)
             most = max(most, part.resident_bytes + run.pooled)
         return most
 
     def _program(self, part: Pass) -> Program:
-        return lower(self.graph, self.bounds.maps, part.run, part.leaving, self.assumptions.lowering)
+        return lower(self.graph, self.bounds.maps, part, self.assumptions.lowering, self.assumptions.pixel)
 
     def _stage(self, part: Pass, group: Group, split: bool, room: int | None) -> tuple[str, list[Hold]] | None:
         if room is not None and room < 0:
             return None
         bounds = self.pass_bounds if split else self.bounds
-        rows = self._closed_form(part, bounds)
+        rows = self._closed_form(part, group, bounds)
         if rows is not None:
-            holds = [self._hold(t, n, ends, group) for t, n, ends in rows]
+            holds = [self._hold(*each) for each in rows]
             fits = room is None or sum(h.nbytes for h in holds) <= room
             return ("any", holds) if fits else None
-        return self._scheduled(self._program(part), bounds, group, room)
+        return self._scheduled(part, bounds, group, room)
 
-    def _closed_form(self, part: Pass, bounds: AxisBounds) -> list[_Rows] | None:
+    def _closed_form(self, part: Pass, group: Group, bounds: RowBounds) -> list[_Rows] | None:
         """Rows of every ring where the lower bound is reached by all of them at once; else None.
 
         That is so when one op's rows leave, the readers of every tensor are totally ordered by
@@ -133,20 +132,27 @@ class Facts:
                 return None
             maker = graph.producer[t]
             outside = maker < 0 or not run >> maker & 1
-            rows.append(_Rows(t, bounds.rows(t, run), outside or bool(leaving >> maker & 1)))
+            least = bounds.length[t] if t in part.carried or t in part.kept else 1
+            ends = t not in part.carried if outside else self._is_written(t, part, bool(leaving >> maker & 1), group)
+            rows.append(_Rows(t, max(least, bounds.rows(t, run)), ends))
         return rows
 
     def _scheduled(
-        self, program: Program, bounds: AxisBounds, group: Group, room: int | None
+        self, part: Pass, bounds: RowBounds, group: Group, room: int | None
     ) -> tuple[str, list[Hold]] | None:
         """Rings under DDC, or under DD where DDC is above the lower bound and DD needs less."""
+        program = self._program(part)
+        made_by = {s: t for s, tensors in enumerate(program.tensors) for t in tensors}
         best: tuple[str, list[Hold]] | None = None
         for policy in ("ddc", "dd"):
-            run = RowMachine(program, policy == "ddc", None if self.assumptions.pixel else room).run()
+            run = RowMachine(program, policy == "ddc", room).run()
             if run.overflown:
                 continue
             holds = [
-                self._hold(ring.tensor, rows, ring.maker in program.sinks or not program.operands[ring.maker], group)
+                replace(
+                    self._hold(ring.tensor, rows, self._ends(part, program, ring, group)),
+                    over=tuple(made_by[s] for s in ring.streams[:-1]),
+                )
                 for ring, rows in zip(program.rings, run.peaks, strict=True)
             ]
             nbytes = sum(h.nbytes for h in holds)
@@ -157,20 +163,30 @@ class Facts:
                 break
         return best
 
-    def _hold(self, tensor: int, rows: int, ends: bool, group: Group) -> Hold:
-        held = self.graph.tensors[tensor]
-        rows = max(1, rows) + (self.assumptions.prefetch_rows if ends else 0)
+    def _ends(self, part: Pass, program: Program, ring: Ring, group: Group) -> int:
+        """How many of the streams that pass through a ring come from DRAM, plus how many leave for it."""
+        loaded = sum(not program.operands[s] and s not in program.resident for s in ring.streams)
+        return loaded + sum(self._is_written(ring.tensor, part, s in program.sinks, group) for s in ring.streams)
+
+    def _is_written(self, tensor: int, part: Pass, wanted: bool, group: Group) -> bool:
+        """Whether rows that are wanted outside go to DRAM; vectors for a later pass only stay on chip."""
+        return wanted and (tensor not in part.kept or self.graph.leaves(tensor, group))
+
+    def _hold(self, tensor: int, rows: int, ends: int) -> Hold:
+        """The ring of so many rows (pixels), and what is prefetched for each of its ends in DRAM."""
+        held, ahead = self.graph.tensors[tensor], ends * self.assumptions.prefetch_rows
         if not self.assumptions.pixel:
+            rows = max(1, rows) + ahead
             return Hold(tensor, rows, held.row_bytes, rows * held.row_bytes)
-        cols = min(self.columns.rows(tensor, group), held.cols)
-        elements = ((rows - 1) * held.cols + cols) * held.channels
-        return Hold(tensor, rows, held.row_bytes, -(-elements * held.bits // 8), cols)
+        pixels = max(1, rows) + ahead * held.cols
+        whole, last = divmod(pixels - 1, held.cols)
+        return Hold(tensor, whole + 1, held.row_bytes, -(-pixels * held.channels * held.bits // 8), last + 1)
 
 
 class _Rows(NamedTuple):
     tensor: int
     rows: int
-    ends: bool
+    ends: int
 
 
 def _tensors(graph: Graph, run: Group) -> Iterable[int]:
@@ -183,7 +199,7 @@ def _leaving(graph: Graph, run: Group) -> Group:
     return sum(1 << i for i in bits(run) if any(graph.leaves(t, run) for t in graph.ops[i].outputs))
 
 
-def _demand_is_global(bounds: AxisBounds, run: Group, leaving: Group) -> bool:
+def _demand_is_global(bounds: RowBounds, run: Group, leaving: Group) -> bool:
     """Whether the ops demand of one another exactly what the network demands of them."""
     graph, last = bounds.graph, dict[int, int]()
     for i in _descending(run):
@@ -208,4 +224,13 @@ def _mixed_batch(graph: Graph) -> Group:
     """Ops whose tensors do not all carry the same number of images."""
     return sum(
         1 << i for i, op in enumerate(graph.ops) if len({graph.tensors[t].batch for t in (*op.inputs, *op.outputs)}) > 1
+    )
+
+
+def _uneven(graph: Graph) -> Group:
+    """Ops with several results that do not have the columns of their operands: pixel x of one is not pixel x of all."""
+    return sum(
+        1 << i
+        for i, op in enumerate(graph.ops)
+        if len(op.outputs) > 1 and len({graph.tensors[t].cols for t in (*op.inputs, *op.outputs)}) > 1
     )

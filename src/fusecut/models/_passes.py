@@ -8,20 +8,11 @@ rows, and the next pass stream the inputs again with the vector at hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from fusecut.ir import Graph, Group, bits
+from fusecut.models._program import Pass
 from fusecut.ops import ROWS, axis_map
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Ops one pass runs, those whose rows are wanted after it (None: those that leave the group),
-    and the bytes of vectors of earlier passes that wait through it for a later one."""
-
-    run: Group
-    leaving: Group | None
-    resident_bytes: int
 
 
 def passes_of(graph: Graph, group: Group) -> tuple[Pass, ...]:
@@ -38,15 +29,26 @@ def passes_of(graph: Graph, group: Group) -> tuple[Pass, ...]:
         wanted = ends
         for r in bits(ends):
             wanted |= graph.ancestors[r] & group
-        after = _vectors(graph, group, known | ends)
+        after = _vectors(graph, group, known | ends, wanted)
         runs.append((wanted | after) & ~known)
         known = after
     runs.append(_needed(graph, group, group & ~known))
-    made = [_made_known(graph, group, run, known) for run in runs[:-1]]
-    return tuple(
-        Pass(run, made[i] if i < len(made) else _leaving(graph, group, run), _waiting(graph, runs, made, i))
-        for i, run in enumerate(runs)
-    )
+    return tuple(_pass(graph, group, runs, i, known) for i in range(len(runs)))
+
+
+def _pass(graph: Graph, group: Group, runs: list[Group], at: int, known: Group) -> Pass:
+    """One of the passes; ``known`` are the vectors that all but the last hand over."""
+    run, later = runs[at], sum_masks(runs[at + 1 :])
+    leaving = _made_known(graph, group, run, known, later) if later else _leaving(graph, group, run)
+    before = _vectors_of(graph, sum_masks(runs[:at]) & known)
+    carried = tuple(t for t in before if graph.consumer_mask[t] & run)
+    made = _vectors_of(graph, sum_masks(runs[: at + 1]) & known)
+    kept = tuple(t for t in made if graph.consumer_mask[t] & later)
+    return Pass(run, leaving, _waiting(graph, kept, run, before), carried, kept)
+
+
+def _vectors_of(graph: Graph, ops: Group) -> list[int]:
+    return [t for i in bits(ops) for t in graph.ops[i].outputs]
 
 
 def _levels(graph: Graph, group: Group) -> list[Group]:
@@ -95,22 +97,34 @@ def certain_readers(graph: Graph) -> Group:
     return certain
 
 
-def _vectors(graph: Graph, group: Group, known: Group) -> Group:
-    """``known`` and every one-row op of the group that needs nothing else."""
+def _vectors(graph: Graph, group: Group, known: Group, wanted: Group) -> Group:
+    """``known`` and every one-row op of the group that needs nothing else.
+
+    An op that the pass runs anyway (``wanted``) may read one-row tensors from outside the group too: what it
+    makes is kept, so that no later pass makes it again.
+    """
     for i in bits(group & ~known):
         op = graph.ops[i]
-        makers = [graph.producer[t] for t in op.inputs]
-        if graph.tensors[op.outputs[0]].rows == 1 and all(m >= 0 and known >> m & 1 for m in makers):
+        if graph.tensors[op.outputs[0]].rows == 1 and all(
+            _is_known(graph, group, t, known, bool(wanted >> i & 1)) for t in op.inputs
+        ):
             known |= 1 << i
     return known
 
 
-def _made_known(graph: Graph, group: Group, run: Group, known: Group) -> Group:
-    """Vectors of a pass that something outside it wants."""
+def _is_known(graph: Graph, group: Group, tensor: int, known: Group, may_load: bool) -> bool:
+    maker = graph.producer[tensor]
+    if maker >= 0 and group >> maker & 1:
+        return bool(known >> maker & 1)
+    return may_load and graph.tensors[tensor].rows == 1
+
+
+def _made_known(graph: Graph, group: Group, run: Group, known: Group, later: Group) -> Group:
+    """Vectors of a pass that later passes, or something outside the group, want."""
     return sum(
         1 << i
         for i in bits(run & known)
-        if any(graph.leaves(t, group) or graph.consumer_mask[t] & group & ~run for t in graph.ops[i].outputs)
+        if any(graph.leaves(t, group) or graph.consumer_mask[t] & later for t in graph.ops[i].outputs)
     )
 
 
@@ -127,16 +141,10 @@ def _needed(graph: Graph, group: Group, run: Group) -> Group:
     return needed
 
 
-def _waiting(graph: Graph, runs: list[Group], made: list[Group], at: int) -> int:
-    """Bytes of vectors made before pass ``at`` and read after it but not in it."""
-    total = 0
-    later = sum_masks(runs[at + 1 :])
-    for i in bits(sum_masks(made[:at])):
-        for t in graph.ops[i].outputs:
-            readers = graph.consumer_mask[t]
-            if readers & later and not readers & runs[at]:
-                total += graph.tensors[t].nbytes // graph.tensors[t].batch
-    return total
+def _waiting(graph: Graph, kept: Sequence[int], run: Group, before: Sequence[int]) -> int:
+    """Bytes of vectors made before a pass and read after it but not in it."""
+    through = [graph.tensors[t] for t in kept if t in before and not graph.consumer_mask[t] & run]
+    return sum(t.nbytes // t.batch for t in through)
 
 
 def sum_masks(masks: list[Group]) -> Group:

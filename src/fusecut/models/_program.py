@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from fusecut.ir import Graph, Group, Op, bits
-from fusecut.ops import POINTWISE_KINDS, accumulator_elements, event_rows
+from fusecut.ops import POINTWISE_KINDS, ROWS, accumulator_elements
 from fusecut.rowmap import RowMap
 
 Rows: TypeAlias = tuple[int, ...]
@@ -31,30 +31,43 @@ class Operand(NamedTuple):
 
 @dataclass
 class Ring:
-    """Rows of ``tensor`` on chip: occupancy is made rows of ``maker`` minus the lowest row still needed."""
+    """Rows of ``tensor`` on chip: occupancy is made rows of ``maker`` minus the lowest row still needed.
+
+    ``streams`` are those whose rows pass through it: the one that makes the tensor and, before it, those
+    it writes over, from ``maker`` on. ``kept``: rows stay although nobody in this run needs them.
+    """
 
     tensor: int
-    row_bytes: int
+    slot_bits: int
     maker: int
     rows: int
     readers: list[tuple[int, Rows]]
+    streams: tuple[int, ...] = ()
+    kept: bool = False
+
+    def nbytes(self, rows: int) -> int:
+        """Whole bytes of so many rows."""
+        return -(-rows * self.slot_bits // 8)
 
 
 @dataclass
 class Program:
-    """Streams in topological order.
+    """Streams in topological order. At pixel granularity a "row" is a pixel.
 
     ``last`` is the last row of each stream that anything demands (-1: none), ``op`` its op (-1 for
-    an input), ``is_step`` marks accumulation steps. ``sinks`` are streams all of whose rows are
-    wanted outside. ``steady``: no row depends on a whole map, so the schedule becomes periodic.
+    an input), ``tensors`` what it makes, ``is_step`` marks accumulation steps. ``sinks`` are streams
+    all of whose rows are wanted outside, ``resident`` inputs that are on chip from the start.
+    ``steady``: no row depends on a whole map, so the schedule becomes periodic.
     """
 
     rows: list[int] = field(default_factory=list)
     operands: list[tuple[Operand, ...]] = field(default_factory=list)
     op: list[int] = field(default_factory=list)
     is_step: list[bool] = field(default_factory=list)
+    tensors: list[tuple[int, ...]] = field(default_factory=list)
     last: list[int] = field(default_factory=list)
     sinks: list[int] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
     rings: list[Ring] = field(default_factory=list)
     steady: bool = True
 
@@ -79,13 +92,41 @@ class Lowering:
 PLAIN = Lowering()
 
 
+@dataclass(frozen=True)
+class Pass:
+    """Ops that run in one pass over a group's inputs, and what becomes of what they make.
+
+    ``leaving`` are the ops all of whose rows are wanted outside (None: those whose tensors leave for
+    DRAM). Of several passes over a group, ``carried`` are tensors an earlier one left on chip, ``kept``
+    those that must still be there afterwards, and ``resident_bytes`` what waits through this pass.
+    """
+
+    run: Group
+    leaving: Group | None = None
+    resident_bytes: int = 0
+    carried: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+
+
 class _Builder:
-    def __init__(self, graph: Graph, maps: Maps, switches: Lowering) -> None:
-        self.graph, self.maps, self.switches = graph, maps, switches
+    def __init__(self, graph: Graph, maps: Maps, part: Pass, switches: Lowering, pixels: bool) -> None:
+        self.graph, self.maps, self.part, self.switches, self.pixels = graph, maps, part, switches, pixels
         self.program = Program()
         self.source: dict[int, tuple[tuple[int, int], ...]] = {}  # tensor -> (stream, tensor) that stand for it
-        self.tensors: list[tuple[int, ...]] = []  # stream -> tensors it makes
         self.leaving: set[int] = set()
+
+    def add_input(self, tensor: int) -> None:
+        stream = self.stream(self._rows(tensor), (), -1, (tensor,))
+        if tensor in self.part.carried:
+            self.program.resident.append(stream)
+
+    def _rows(self, tensor: int) -> int:
+        facts = self.graph.tensors[tensor]
+        return facts.rows * facts.cols if self.pixels else facts.rows
+
+    def _slot_bits(self, tensor: int) -> int:
+        facts = self.graph.tensors[tensor]
+        return facts.channels * facts.bits if self.pixels else facts.row_bytes * 8
 
     def stream(self, rows: int, operands: tuple[Operand, ...], op: int, tensors: tuple[int, ...]) -> int:
         p, index = self.program, len(self.program.rows)
@@ -94,34 +135,34 @@ class _Builder:
         p.op.append(op)
         p.is_step.append(op >= 0 and not tensors)
         p.last.append(-1)
-        self.tensors.append(tensors)
+        self.program.tensors.append(tensors)
         for t in tensors:
             self.source[t] = ((index, t),)
         return index
 
     def add_op(self, index: int, leaves: bool) -> None:
         op = self.graph.ops[index]
-        if self.switches.virtual_concat and op.kind == "concat" and op.attrs.get("axis") != 0:
+        copied = op.outputs[0] in self.part.kept or not is_virtual(op, self.maps[index])
+        if self.switches.virtual_concat and not copied:
             parts = tuple(dict.fromkeys(part for t in op.inputs for part in self.source[t]))
             self.source[op.outputs[0]] = parts
             self.leaving.update(s for s, _ in parts if leaves)
             return
         operands = tuple(o for k, t in enumerate(op.inputs) for o in self._operands(index, t, self.maps[index][k]))
-        stream = self.stream(event_rows(self.graph, op), operands, index, op.outputs)
+        stream = self.stream(self._rows(op.outputs[0]), operands, index, op.outputs)
         if leaves:
             self.leaving.add(stream)
 
     def _operands(self, op: int, tensor: int, rowmap: RowMap) -> list[Operand]:
+        """One for each tensor that stands for the operand; a reduction folds a row of all of them in one step."""
         if (rowmap.reduces or rowmap.whole) and rowmap.hi[-1] > 0:
             self.program.steady = False
-        operands = []
-        for source, part in self.source[tensor]:
-            if rowmap.reduces:
-                each = tuple(range(self.program.rows[source]))
-                source = self.stream(len(each), (Operand(source, each, each, part),), op, ())
-                part = -1
-            operands.append(Operand(source, rowmap.lo, rowmap.hi, part, rowmap.period, rowmap.start))
-        return operands
+        parts = self.source[tensor]
+        if not rowmap.reduces:
+            return [Operand(s, rowmap.lo, rowmap.hi, part, rowmap.period, rowmap.start) for s, part in parts]
+        each = tuple(range(self.program.rows[parts[0][0]]))
+        steps = self.stream(len(each), tuple(Operand(s, each, each, part) for s, part in parts), op, ())
+        return [Operand(steps, rowmap.lo, rowmap.hi, -1, rowmap.period, rowmap.start)]
 
     def finish(self) -> Program:
         p = self.program
@@ -141,57 +182,68 @@ class _Builder:
         for stream, operands in enumerate(p.operands):
             for o in operands:
                 readers.setdefault((o.source, o.tensor), []).append((stream, o.lo))
-        makers = self._inlined() if self.switches.inline_elementwise else {}
-        for stream, rows in enumerate(p.rows):
-            maker = makers.get(stream, stream)
-            if maker is None:
-                continue
-            for t in self.tensors[stream]:
-                mine = readers.get((stream, t), [])
-                if maker != stream:
-                    mine = [*mine, (stream, tuple(range(rows)))]  # operand rows wait in the ring for the op itself
-                apart = self.switches.skip_separate_buffer and len(mine) > 1
-                for part in [[r] for r in mine] if apart else [mine]:
-                    p.rings.append(Ring(t, self.graph.tensors[t].row_bytes, maker, rows, part))
+        chains = self._inlined() if self.switches.inline_elementwise else {}
+        for stream in range(len(p.rows)):
+            chain = chains.get(stream, (stream,))
+            for t in p.tensors[stream] if chain else ():
+                self._rings_of(stream, t, readers.get((stream, t), []), chain)
 
-    def _inlined(self) -> dict[int, int | None]:
-        """Pointwise streams that write over an operand row that dies in the same event.
+    def _rings_of(self, stream: int, tensor: int, readers: list[tuple[int, Rows]], chain: tuple[int, ...]) -> None:
+        """One ring, or one for each reader; operand rows that will be written over wait in the first."""
+        p, rows, bits = self.program, self.program.rows[stream], self._slot_bits(tensor)
+        kept = tensor in self.part.kept
+        apart = self.switches.skip_separate_buffer and len(readers) > 1
+        first, *others = [[r] for r in readers] if apart else [readers]
+        own = [(s, tuple(range(rows))) for s in chain[1:]]
+        p.rings.append(Ring(tensor, bits, chain[0], rows, [*first, *own], chain, kept))
+        p.rings += [Ring(tensor, bits, stream, rows, mine, (stream,)) for mine in others]
 
-        The ring of the result then also holds the operand row that will become its newest row:
-        the operand's own ring disappears (None) and the result's is counted from the operand's
-        maker. One operand only, read by nobody else, of the same row size, row q for row q.
+    def _inlined(self) -> dict[int, tuple[int, ...]]:
+        """Pointwise streams that write over an operand row that dies in the same event, and what they write over.
+
+        The ring of the result then also holds the operand row that will become its newest row: the
+        operand's own ring disappears (an empty chain). One operand only, read by nobody else, of
+        the same row size, row q for row q, and not wanted after the run.
         """
-        p, readers, makers = self.program, self.program.readers(), dict[int, int | None]()
+        p, readers, chains = self.program, self.program.readers(), dict[int, tuple[int, ...]]()
         for stream, operands in enumerate(p.operands):
-            if p.op[stream] < 0 or self.graph.ops[p.op[stream]].kind not in POINTWISE_KINDS:
+            if p.op[stream] < 0 or p.is_step[stream] or self.graph.ops[p.op[stream]].kind not in POINTWISE_KINDS:
                 continue
             for o in operands:
                 if o.lo == o.hi == tuple(range(len(o.lo))) and self._can_take(stream, o, readers[o.source]):
-                    taken = makers.get(o.source, o.source)
-                    makers[stream], makers[o.source] = taken, None
+                    chains[stream] = (*chains.get(o.source, (o.source,)), stream)
+                    chains[o.source] = ()
                     break
-        return makers
+        return chains
 
     def _can_take(self, stream: int, operand: Operand, readers: list[int]) -> bool:
-        mine, p = self.tensors[stream], self.program
-        sizes = [self.graph.tensors[t].row_bytes for t in (*mine, *self.tensors[operand.source])]
+        mine, theirs, p = self.program.tensors[stream], self.program.tensors[operand.source], self.program
+        if len(mine) != 1 or len(theirs) != 1 or theirs[0] in self.part.kept:
+            return False
         alone = len(readers) == 1 and sum(o.source == operand.source for o in p.operands[stream]) == 1
-        return alone and len(sizes) == 2 and sizes[0] == sizes[1] and p.rows[stream] == p.rows[operand.source]
+        same = self._slot_bits(mine[0]) == self._slot_bits(theirs[0])
+        return alone and same and p.rows[stream] == p.rows[operand.source]
 
 
-def lower(graph: Graph, maps: Maps, run: Group, leaving: Group | None = None, switches: Lowering = PLAIN) -> Program:
-    """Lower the ops of ``run``; tensors made elsewhere are streamed in.
+def is_virtual(op: Op, maps: tuple[RowMap, ...]) -> bool:
+    """Whether an op is a concatenation that need not be copied: row q is row q of every part, and nothing joined it."""
+    plain = op.kind == "concat" and not op.attrs.get("barrier") and "fused" not in op.attrs and not op.weight_bytes
+    return plain and op.attrs.get("axis") != ROWS and all(m.lo == m.hi == tuple(range(len(m.lo))) for m in maps)
 
-    ``leaving`` are the ops all of whose rows are wanted outside ``run``; by default those whose
-    tensors leave it for DRAM. O(ops + edges), plus one pass over the rows of each reduction.
+
+def lower(graph: Graph, maps: Maps, part: Pass, switches: Lowering = PLAIN, pixels: bool = False) -> Program:
+    """Lower the ops of a part; tensors made elsewhere are streamed in.
+
+    ``maps`` are row maps, or pixel maps with ``pixels``. O(ops + edges), plus one pass over the rows of
+    each reduction.
     """
-    builder = _Builder(graph, maps, switches)
-    for t in graph.reads(run):
-        builder.stream(graph.tensors[t].rows, (), -1, (t,))
-    for i in bits(run):
+    builder = _Builder(graph, maps, part, switches, pixels)
+    for t in graph.reads(part.run):
+        builder.add_input(t)
+    for i in bits(part.run):
         outputs = graph.ops[i].outputs
-        leaves = any(graph.leaves(t, run) for t in outputs) if leaving is None else bool(leaving >> i & 1)
-        builder.add_op(i, leaves)
+        leaves = any(graph.leaves(t, part.run) for t in outputs) if part.leaving is None else part.leaving >> i & 1
+        builder.add_op(i, bool(leaves))
     return builder.finish()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fusecut.cost import BufferFloor, CostModel, Infeasible, NoFloor, Planned
-from fusecut.ir import Graph, Group
+from fusecut.cost import BufferFloor, CostModel, Infeasible, NoFloor, Planned, chosen_by
+from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
+from fusecut.objective import Objective, Tariff, tariff
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,11 @@ class WithFallback:
         return planned
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
-        model = self.scheme if planned.schedule.scheme == self.scheme.name else self.fallback
+        model = self.fallback if planned.schedule.scheme == self.fallback.name else self.scheme
         return model.finish(graph, planned, machine)
+
+    def choosing_by(self, objective: Objective) -> WithFallback:
+        return replace(self, scheme=chosen_by(self.scheme, objective), fallback=chosen_by(self.fallback, objective))
 
     def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
         """The scheme's own: it decides about every group of two ops or more."""
@@ -45,14 +49,16 @@ class WithFallback:
 
 @dataclass(frozen=True)
 class Cheapest:
-    """For each group the scheme that moves the fewest bytes; the earlier one on a tie.
+    """For each group the scheme of the best rank: by default the fewest bytes; the earlier one on a tie.
 
-    ``single`` runs single ops only, so it takes no part in the floor.
+    ``single`` runs single ops only, so it takes no part in the floor. A scheme may move fewer bytes by
+    repeating MACs, so another objective may choose another scheme.
     """
 
     schemes: tuple[CostModel, ...]
     single: CostModel
     name: str = "mixed"
+    objective: Objective = "dram"
 
     @property
     def touches_once(self) -> bool:
@@ -61,18 +67,24 @@ class Cheapest:
     def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
         models = (*self.schemes, *(() if group & (group - 1) else (self.single,)))
         best: Planned | Infeasible = models[0].plan(graph, group, machine)
-        least = graph.touch_once_bytes(group) if self.touches_once else 0
+        prices = tariff(self.objective, machine)
+        macs = sum(graph.ops[i].macs for i in bits(group)) if prices.per_cycle else 0
+        least = prices.rank(macs, graph.touch_once_bytes(group) if self.touches_once else 0)
         for model in models[1:]:
-            if _price(best) <= (False, least):
+            if _price(best, macs, prices) <= (False, least):
                 break
             planned = model.plan(graph, group, machine)
-            if _price(planned) < _price(best):
+            if _price(planned, macs, prices) < _price(best, macs, prices):
                 best = planned
         return best
 
+    def choosing_by(self, objective: Objective) -> Cheapest:
+        schemes = tuple(chosen_by(model, objective) for model in self.schemes)
+        return replace(self, schemes=schemes, single=chosen_by(self.single, objective), objective=objective)
+
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         models = (*self.schemes, self.single)
-        model = next(m for m in models if m.name == planned.schedule.scheme)
+        model = next((m for m in models if m.name == planned.schedule.scheme), self.schemes[0])
         return model.finish(graph, planned, machine)
 
     def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
@@ -80,8 +92,8 @@ class Cheapest:
         return self.schemes[0].buffer_floor(graph, machine) if len(self.schemes) == 1 else NoFloor()
 
 
-def _price(planned: Planned | Infeasible) -> tuple[bool, int]:
-    """What runs comes before what does not; then fewer bytes moved, or fewer bytes missing."""
+def _price(planned: Planned | Infeasible, macs: int, prices: Tariff) -> tuple[bool, int]:
+    """What runs comes before what does not; then the lesser rank, or fewer bytes missing."""
     if isinstance(planned, Planned):
-        return False, planned.cost.dram_bytes
+        return False, prices.rank(macs, planned.cost.dram_bytes, planned.cost.recomputed_macs)
     return True, planned.demand

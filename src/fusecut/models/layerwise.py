@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeAlias
 
-from fusecut.cost import BufferFloor, Cost, Infeasible, Planned
+from fusecut.cost import BufferFloor, Cost, FitFloor, Infeasible, Planned
 from fusecut.ir import Graph, Group, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models._tiling import Axis, Choice, Cut, Layer, Shortage, best, cut, cuts, extent
@@ -75,12 +75,12 @@ class Layerwise:
         return _OneOp()
 
 
-class _OneOp:
+class _OneOp(FitFloor):
     """The buffer floor of a scheme that takes one op at a time."""
 
     start: int = 0
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+    def extend(self, group: Group, mark: int, op: int) -> int:
         return _TOO_BIG if group & ~(1 << op) else 0
 
 

@@ -21,8 +21,8 @@ from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.models._bounds import RingFloor
 from fusecut.models._measure import Assumptions, Demand, Facts
-from fusecut.models._passes import Pass, passes_of
-from fusecut.models._program import Lowering
+from fusecut.models._passes import passes_of
+from fusecut.models._program import Lowering, Pass
 from fusecut.schedule import Schedule
 from fusecut.units import format_bytes
 
@@ -78,6 +78,9 @@ class LineBuffer:
         if facts.mixed_batch & group:
             names = ", ".join(repr(graph.ops[i].name) for i in bits(facts.mixed_batch & group))
             return Infeasible("batch", capacity + 1, capacity, f"{names} mixes images of a batch")
+        if facts.uneven & group:
+            names = ", ".join(repr(graph.ops[i].name) for i in bits(facts.uneven & group))
+            return Infeasible("columns", capacity + 1, capacity, f"{names} splits columns: it cannot run by pixels")
         floor = facts.floor.of(group)
         if floor > capacity:
             return self._refusal(graph, group, capacity, floor)
@@ -91,7 +94,10 @@ class LineBuffer:
         if demand is None:
             return self._refusal(graph, group, capacity, capacity + 1)
         order = tuple(bits(group))
-        schedule = Schedule("lbdf", group, order, demand.policy, holds=demand.holds, passes=max(1, len(passes)))
+        runs = tuple(p.run for p in passes)
+        schedule = Schedule(
+            "lbdf", group, order, demand.policy, holds=demand.holds, passes=max(1, len(passes)), runs=runs
+        )
         return Planned(schedule, _cost(graph, group, passes, demand))
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
@@ -122,9 +128,10 @@ class LineBuffer:
         The late reader still waits for the oldest row when the early one needs the newest; both are
         the same op where one window spans the rows. None where nothing in the group reads it.
         """
+        cols = graph.tensors[tensor].cols if self.granularity == "pixel" else 1
         for mask, rows in self._facts(graph).bounds.pairs(tensor):
             if not mask & ~group:
-                return rows, mask.bit_length() - 1, (mask & -mask).bit_length() - 1
+                return -(-rows // cols), mask.bit_length() - 1, (mask & -mask).bit_length() - 1
         return None
 
     def _facts(self, graph: Graph) -> Facts:

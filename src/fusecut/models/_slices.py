@@ -1,0 +1,277 @@
+"""Which tensors of a band pass by a few channels at a time, and which ops must then run together.
+
+A tensor is *full*: all its channels of the band's rows lie on chip, or *part*: ``channels`` of them
+are made at a time and used up at once by whoever reads them. An op that sums over the channels of a
+part operand (a convolution, a linear layer) adds each slice to partial sums and is done after the
+last one, so nothing it makes can be part; an op that works on each channel by itself hands slices on.
+Ops joined by part tensors form a *stage*; stages run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from heapq import heappop, heappush
+from itertools import pairwise
+from typing import Final, Literal, TypeAlias
+
+from fusecut.ir import Graph, Group, Op, bits
+from fusecut.ops import COLS, POINTWISE_KINDS, ROWS
+
+Takes: TypeAlias = Literal["no", "sum", "local"]
+"""What an op can do with a part operand."""
+
+PER_CHANNEL: Final = POINTWISE_KINDS | {"pool", "resize", "pad", "reduce"}
+"""Kinds that work on each channel by itself where operands and results have equally many."""
+
+
+@dataclass(frozen=True)
+class Habits:
+    """``makes``: a slice of the result can be made without the rest of it. ``takes``: see :data:`Takes`."""
+
+    makes: bool
+    takes: Takes
+
+
+def habits(graph: Graph, op: Op) -> Habits:
+    """How an op goes with slices of channels."""
+    source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
+    if len(op.outputs) > 1 or op.attrs.get("barrier"):
+        return Habits(False, "no")
+    if op.kind in ("conv", "conv_transpose") and len(op.inputs) == 1:
+        groups = op.attrs.get("groups", 1)
+        depthwise = groups == source.channels == made.channels
+        return Habits(True, "local" if depthwise else "sum")
+    if op.kind == "linear" and len(op.inputs) == 1:
+        by_rows = not op.attrs.get("flatten") and op.attrs.get("in_features", source.channels) == source.channels
+        return Habits(True, "sum" if by_rows else "no")
+    if op.kind == "concat":
+        along_channels = op.attrs.get("axis") not in (ROWS, COLS)
+        total = sum(graph.tensors[t].channels for t in op.inputs)
+        return Habits(True, "local") if along_channels and total == made.channels else Habits(False, "no")
+    if op.kind in PER_CHANNEL and source.channels == made.channels:
+        return Habits(True, "local")
+    return Habits(False, "no")
+
+
+Segment: TypeAlias = tuple[int, int]
+"""(class, channels): a run of channels whose slices come with those of the class."""
+
+
+class Slicing:
+    """A choice of part tensors for one group, checked and put in order.
+
+    ``stages`` are the groups of ops that run together, in order; ``sums`` the ops that add up slices.
+    Channels whose slices come at the same time are one class; ``classes`` says which classes an op
+    works through, ``lengths`` how many channels each has. ``valid`` is False, and nothing else
+    means anything, where the choice cannot run. O(ops + operands).
+    """
+
+    def __init__(self, graph: Graph, group: Group, known: list[Habits], part: frozenset[int]) -> None:
+        self.graph, self.group, self.part = graph, group, part
+        self._known = known
+        self.sums = frozenset(i for i in bits(group) if self._adds(i))
+        self.lengths: list[int] = []
+        self.classes: dict[int, list[int]] = {}
+        self._segments: dict[int, list[Segment]] = {}
+        self._root: list[int] = []
+        self.stages: list[Group] = []
+        self.stage_of: dict[int, int] = {}
+        self.valid = self._allowed() and self._sliced() and self._in_turn() and self._ordered()
+
+    def _adds(self, index: int) -> bool:
+        return self._known[index].takes == "sum" and self.graph.ops[index].inputs[0] in self.part
+
+    def _allowed(self) -> bool:
+        for i in bits(self.group):
+            op, known = self.graph.ops[i], self._known[i]
+            if known.takes == "no" and not self.part.isdisjoint(op.inputs):
+                return False
+            if not self.part.isdisjoint(op.outputs) and (not known.makes or i in self.sums):
+                return False
+        return True
+
+    def _sliced(self) -> bool:
+        for t in sorted(self.part):
+            if not self._inside(t):
+                self._segments[t] = [self._new_class(self.graph.tensors[t].channels)]
+        return all(self._op_slices(i) for i in bits(self.group))
+
+    def _inside(self, tensor: int) -> bool:
+        maker = self.graph.producer[tensor]
+        return maker >= 0 and bool(self.group >> maker & 1)
+
+    def _new_class(self, channels: int) -> Segment:
+        self._root.append(len(self._root))
+        self.lengths.append(channels)
+        return len(self._root) - 1, channels
+
+    def root(self, number: int) -> int:
+        """The class that stands for all that are in step with it."""
+        while self._root[number] != number:
+            number = self._root[number]
+        return number
+
+    def _op_slices(self, index: int) -> bool:
+        op = self.graph.ops[index]
+        made = self.graph.tensors[op.outputs[0]]
+        parts = [t for t in op.inputs if t in self.part]
+        if not parts:
+            segments = [self._new_class(made.channels)]
+        elif index in self.sums:
+            segments = self._segments[op.inputs[0]]
+        elif op.kind == "concat":
+            if len(parts) < len(op.inputs) or len(set(parts)) < len(parts):
+                return False
+            segments = [s for t in parts for s in self._segments[t]]
+        else:
+            segments = self._segments[parts[0]]
+            if sum(n for _, n in segments) != made.channels:
+                return False
+            if not all(self._in_step(segments, self._segments[t]) for t in parts[1:]):
+                return False
+        self.classes[index] = [c for c, _ in segments]
+        for t in op.outputs:
+            if t in self.part:
+                self._segments[t] = segments
+        return True
+
+    def _in_step(self, one: list[Segment], other: list[Segment]) -> bool:
+        if [n for _, n in one] != [n for _, n in other]:
+            return False
+        for (a, _), (b, _) in zip(one, other, strict=True):
+            low, high = sorted((self.root(a), self.root(b)))
+            self._root[high] = low
+        return True
+
+    def _in_turn(self) -> bool:
+        """Operands of a concatenation hand on slices in their order, since classes run in the order of their heads."""
+        for i, classes in self.classes.items():
+            if self.graph.ops[i].kind == "concat" and len(classes) > 1:
+                turns = [self.root(c) for c in classes]
+                if any(a >= b for a, b in pairwise(turns)):
+                    return False
+        return True
+
+    def _ordered(self) -> bool:
+        """Stages in an order in which each has its full operands; lowest op first where there is a choice."""
+        graph, owner = self.graph, {i: i for i in bits(self.group)}
+
+        def find(i: int) -> int:
+            while owner[i] != i:
+                i = owner[i]
+            return i
+
+        for t in sorted(self.part):
+            joined = [i for i in (graph.producer[t], *graph.consumers[t]) if i in owner]
+            for i in joined[1:]:
+                a, b = sorted((find(joined[0]), find(i)))
+                owner[b] = a
+        members: dict[int, Group] = {}
+        for i in bits(self.group):
+            members[find(i)] = members.get(find(i), 0) | 1 << i
+        after: dict[int, set[int]] = {first: set() for first in members}
+        waits = dict.fromkeys(members, 0)
+        for i in bits(self.group):
+            for t in graph.ops[i].inputs:
+                if t not in self.part and self._inside(t):
+                    maker, reader = find(graph.producer[t]), find(i)
+                    if maker == reader:
+                        return False
+                    if reader not in after[maker]:
+                        after[maker].add(reader)
+                        waits[reader] += 1
+        ready = [first for first, count in waits.items() if not count]
+        while ready:
+            first = heappop(ready)
+            for i in bits(members[first]):
+                self.stage_of[i] = len(self.stages)
+            self.stages.append(members[first])
+            for reader in after[first]:
+                waits[reader] -= 1
+                if not waits[reader]:
+                    heappush(ready, reader)
+        return len(self.stages) == len(members)
+
+    def width(self, tensor: int, channels: int) -> int:
+        """Channels of a part tensor that are there at a time."""
+        live: dict[int, int] = {}
+        for c, n in self._segments[tensor]:
+            live[self.root(c)] = live.get(self.root(c), 0) + min(channels, n)
+        return max(live.values())
+
+    def slice_bytes(self, stage: int, channels: int) -> int:
+        """Weights on chip at a time: the slice of every op of a stage, or the biases that begin the sums."""
+        first = 0
+        live: dict[int, int] = {}
+        for i in bits(self.stages[stage]):
+            op = self.graph.ops[i]
+            if not op.weight_bytes:
+                continue
+            if i in self.sums:
+                first += op.bias_bytes
+            for c in self.classes[i]:
+                size = weight_slice(self.graph, op, min(channels, self.lengths[c]), i in self.sums)
+                live[self.root(c)] = live.get(self.root(c), 0) + size
+        return max([first, *live.values()])
+
+
+def weight_slice(graph: Graph, op: Op, channels: int, summed: bool) -> int:
+    """Bytes of the weights that go with so many channels: of the operand where they are summed, else of the result."""
+    of = graph.tensors[op.inputs[0] if summed else op.outputs[0]].channels
+    weights = min(op.weight_elements, -(-op.weight_elements // of) * channels)
+    biases = 0 if summed else min(op.bias_elements, -(-op.bias_elements // of) * channels)
+    return -(-weights * op.weight_bits // 8) + -(-biases * op.bias_bits // 8)
+
+
+@dataclass
+class Slicings:
+    """Slicings of one group, built once for each choice."""
+
+    graph: Graph
+    group: Group
+    known: list[Habits]
+    _built: dict[frozenset[int], Slicing] = field(default_factory=dict)
+
+    @cached_property
+    def touching(self) -> dict[int, Group]:
+        """Ops of the group that read or make each tensor."""
+        found: dict[int, Group] = {}
+        for i in bits(self.group):
+            for t in (*self.graph.ops[i].inputs, *self.graph.ops[i].outputs):
+                found[t] = found.get(t, 0) | 1 << i
+        return found
+
+    def of(self, part: frozenset[int]) -> Slicing:
+        if part not in self._built:
+            self._built[part] = Slicing(self.graph, self.group, self.known, part)
+        return self._built[part]
+
+    def candidates(self) -> tuple[frozenset[int], list[frozenset[int]]]:
+        """(tensors nobody in the group reads that can be part: they always are, what else may change at once).
+
+        Tensors change one by one; the operands of a concatenation all together, since they are all part or none.
+        """
+        ends: set[int] = set()
+        others: list[int] = []
+        for t in _tensors(self.graph, self.group):
+            readers = list(bits(self.graph.consumer_mask[t] & self.group))
+            maker = self.graph.producer[t]
+            made = maker >= 0 and self.group >> maker & 1
+            if made and not self.known[maker].makes:
+                continue
+            if not readers:
+                ends.add(t)
+            elif all(self.known[i].takes != "no" for i in readers):
+                others.append(t)
+        joined = [
+            frozenset(op.inputs)
+            for op in (self.graph.ops[i] for i in bits(self.group))
+            if op.kind == "concat" and set(op.inputs) <= set(others)
+        ]
+        return frozenset(ends), [*(frozenset({t}) for t in others), *joined]
+
+
+def _tensors(graph: Graph, group: Group) -> Iterable[int]:
+    return (*graph.reads(group), *(t for i in bits(group) for t in graph.ops[i].outputs))

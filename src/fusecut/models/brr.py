@@ -1,0 +1,107 @@
+"""Buffer requirement reduction: a group whose weights do not fit runs band by band, its weights streamed.
+
+    dram(G) = inputs + rows of inputs read again + outputs + resident weights + bands * streamed weights
+
+The idea is that of Optimus (Cai, Wang, Zhang, LCTES 2021 and ACM TECS 22(1), 2022), the second scheme
+of arXiv 2501.00636: give up on holding all weights of a group; cut its output into bands of rows,
+bring every op's weights past once for each band, and let feature maps that would be large pass a few
+channels at a time, summed up at once by the convolution that reads them. Here nothing is free:
+rows that two bands share are held, made again or read again; partial sums have the width of an
+accumulator; the slice of weights in use, side inputs and everything else on chip has an address.
+docs/brr.md derives the model, :mod:`fusecut.simulate` executes its schedules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from weakref import WeakKeyDictionary
+
+from fusecut.cost import Infeasible, Planned
+from fusecut.errors import MachineError
+from fusecut.ir import Graph, Group
+from fusecut.machine import Machine
+from fusecut.models._band_floor import BandFloor
+from fusecut.models._band_search import BandFacts, BandSearch
+from fusecut.models.lbdf import LineBuffer
+from fusecut.objective import Objective, tariff
+
+
+@dataclass(frozen=True)
+class Brr:
+    """The BRR cost model: line buffers with resident weights where they fit, else bands.
+
+    ``lines`` is how groups run whose weights and rows all fit: such a plan touches everything once,
+    no other can be cheaper, so BRR is never worse than LBDF. (Where ``lines`` streams a squeeze-excite
+    group twice, bands may be cheaper, and are compared.) ``channels`` is how many channels of a part
+    tensor are made at a time, at least. The ``objective`` decides between bytes and repeated MACs.
+
+    The schedule says how a group runs: "lbdf", or "brr" in bands.
+    """
+
+    lines: LineBuffer = field(default_factory=LineBuffer)
+    channels: int = 1
+    objective: Objective = "dram"
+    _known: WeakKeyDictionary[Graph, BandFacts] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False, hash=False
+    )
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise MachineError(f"channels is {self.channels}: it must be 1 or more")
+
+    @property
+    def name(self) -> str:
+        return "brr"
+
+    @property
+    def touches_once(self) -> bool:
+        return True
+
+    def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
+        """Schedule and cost of a group, or why it does not fit.
+
+        The best over all numbers of bands, what is done about rows that bands share, and which weights
+        are resident; of equally good ones the smallest buffer. O(sqrt(rows)) heights, each with a choice
+        of part tensors: O(ops^2) layouts.
+        """
+        streamed = self.lines.plan(graph, group, machine)
+        if isinstance(streamed, Planned) and streamed.schedule.passes == 1:
+            return streamed
+        if isinstance(streamed, Infeasible) and streamed.resource != "buffer":
+            return streamed
+        banded = self._search(graph, group, machine).run()
+        if isinstance(streamed, Infeasible):
+            return banded
+        return streamed if isinstance(banded, Infeasible) else min(streamed, banded, key=self._rank_by(graph, machine))
+
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        """The same plan with its pooled buffer, and with slices as wide as the buffer has room for."""
+        bands = planned.schedule.bands
+        if bands is None:
+            return self.lines.finish(graph, planned, machine)
+        return self._search(graph, planned.schedule.group, machine).widened(planned, bands)
+
+    def choosing_by(self, objective: Objective) -> Brr:
+        return replace(self, objective=objective)
+
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BandFloor:
+        return self._facts(graph, machine).floor(machine.buffer_bytes)
+
+    def _search(self, graph: Graph, group: Group, machine: Machine) -> BandSearch:
+        prices = tariff(self.objective, machine)
+        return BandSearch(self._facts(graph, machine), group, machine.buffer_bytes, self.channels, prices)
+
+    def _rank_by(self, graph: Graph, machine: Machine) -> Callable[[Planned], int]:
+        prices = tariff(self.objective, machine)
+
+        def rank(planned: Planned) -> int:
+            cost = planned.cost
+            return prices.rank(cost.macs - cost.recomputed_macs, cost.dram_bytes, cost.recomputed_macs)
+
+        return rank
+
+    def _facts(self, graph: Graph, machine: Machine) -> BandFacts:
+        if graph not in self._known:
+            self._known[graph] = BandFacts(graph, self.lines.buffer_floor(graph, machine))
+        return self._known[graph]
