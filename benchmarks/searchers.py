@@ -1,7 +1,8 @@
 """Every searcher on every bundled CNN of up to 250 ops, against the proven optimum.
 
-`python benchmarks/searchers.py -o docs/searchers.md` runs the grid and writes the page; `--rows` and
-`--splitter-rows` take what `fusecut bench searchers -o rows.json` wrote before, instead of running.
+`python benchmarks/searchers.py -o docs/searchers.md` runs the grid and writes the page, and the figure
+beside it; `--rows` and `--splitter-rows` take what `fusecut bench searchers -o rows.json` wrote
+before, instead of running.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from fusecut import zoo
 from fusecut.bench import HEADINGS, MILESTONES, Grid, Row, Setting, markdown, progress_table, read, run, table
 from fusecut.plan_file import write_text
+from fusecut.report.plots import draw, gap_curves
 from fusecut.zoo import names
 
 MOST_OPS = 250
@@ -67,11 +69,11 @@ def verdict(rows: list[Row]) -> str:
     lines = [line for line in table(rows) if line[3] not in ("greedy", "random")]
     gap = HEADINGS.index("gap")
     over = [f"{line[0]} ({line[3]}, {line[gap]})" for line in lines if _share(line[gap]) > WITHIN]
-    where = "; ".join(over) if over else "no exception"
+    where = f"exceptions: {'; '.join(over)}" if over else "without exception"
     count = len({row.network for row in rows})
     return (
         f"Local search, NSGA-II and annealing end within {100 * WITHIN:.0f} % of the optimum at 5,000 plans, "
-        f"median of 10 seeds, on {count} networks; exceptions: {where}."
+        f"median of 10 seeds, on {count} networks, {where}."
     )
 
 
@@ -79,7 +81,7 @@ def _share(cell: str) -> float:
     return float(cell.removeprefix("<= ").removesuffix(" %")) / 100
 
 
-def page(main: list[Row], splitters: list[Row]) -> str:
+def page(main: list[Row], splitters: list[Row], figure: str) -> str:
     """The whole page."""
     headings = (*HEADINGS[: len(Setting._fields)], *(f"{count:,}" for count in MILESTONES), "end")
     return "\n".join(
@@ -88,6 +90,12 @@ def page(main: list[Row], splitters: list[Row]) -> str:
             "",
             "## 5,000 plans",
             verdict(main),
+            "",
+            f"![Gap against plans and against evaluations: all networks, and the hardest]({figure})",
+            "",
+            "Lines are medians, bands quartiles: over the networks in the first row, over the seeds in the others. A",
+            "dot marks where the median run ended. `fusecut bench searchers --rows rows.json --figure gaps.svg` draws",
+            "such a figure.",
             "",
             markdown(HEADINGS, table(main)),
             "## Gap after so many plans",
@@ -110,7 +118,9 @@ def main() -> None:
     rows = []
     for grid, paths in zip(grids(), (args.rows, args.splitter_rows), strict=True):
         rows.append([row for path in paths for row in read(path)] if paths else measured(grid))
-    write_text(args.output, page(*rows))
+    figure = args.output.with_suffix(".svg")
+    draw(gap_curves(rows[0]), figure)
+    write_text(args.output, page(rows[0], rows[1], figure.name))
 
 
 if __name__ == "__main__":

@@ -65,17 +65,50 @@ def test_progress_is_shown_where_every_seed_has_a_plan() -> None:
     assert line[5:] == ["", "20.00 %", "20.00 %", "20.00 %", "20.00 %"]
 
 
-def test_rows_survive_a_file(rows: list[Row], tmp_path: Path) -> None:
-    path = tmp_path / "rows.json"
+@pytest.mark.parametrize("name", ["rows.json", "rows.csv"])
+def test_rows_survive_a_file(rows: list[Row], tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     path.write_text(written(rows, path))
     assert read(path) == rows
 
 
-@pytest.mark.parametrize("damage", ["", "{}x", '[{"network": 1}]', "[1]"])
-def test_a_file_without_rows_is_refused(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "rows.json"
+@pytest.mark.parametrize("damage", ["", "{}x", '[{"network": 1}]', "[1]", "[]", "[" * 100_000])
+@pytest.mark.parametrize("name", ["rows.json", "rows.csv"])
+def test_a_file_without_rows_is_refused(tmp_path: Path, name: str, damage: str) -> None:
+    path = tmp_path / name
     path.write_text(damage)
     with pytest.raises(FusecutError, match="cannot read rows from"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("network", 1),
+        ("dram_bytes", 0),
+        ("dram_bytes", -1),
+        ("plans", 1.5),
+        ("seed", True),
+        ("optimum_proved", "yes"),
+        ("seconds", "1"),
+        ("trace", [[1, 2]]),
+        ("trace", [[1, 2, 0]]),
+        ("trace", 3),
+    ],
+)
+def test_a_row_with_a_field_of_the_wrong_type_is_refused(tmp_path: Path, field: str, value: object) -> None:
+    path = tmp_path / "rows.json"
+    good = json.loads(written([row(0, 100, ((1, 2, 100),))], path))
+    path.write_text(json.dumps([{**good[0], field: value}]))
+    with pytest.raises(FusecutError, match="cannot read rows from"):
+        read(path)
+
+
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusecut.bench.LARGEST_ROWS_BYTES", 10)
+    path = tmp_path / "rows.json"
+    path.write_text(" " * 11)
+    with pytest.raises(FusecutError, match="larger than 10 B"):
         read(path)
 
 
@@ -114,6 +147,7 @@ def test_the_command_prints_a_table_and_writes_rows(capsys: pytest.CaptureFixtur
         (("--seeds", "0"), "--seeds and --max-plans must be at least 1"),
         (("--splitters", "rg"), "unknown splitter 'rg'"),
         (("--networks", "nowhere.onnx"), "nowhere.onnx: no such file"),
+        (("--rows", "nowhere.json"), "cannot read rows from nowhere.json"),
         (("-o", "no/such/folder/rows.json"), "cannot write"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
@@ -98,6 +98,42 @@ def test_without_fusion_every_op_is_a_group() -> None:
 
 def test_the_length_of_a_plan_is_its_number_of_groups() -> None:
     assert len(Partition(diamond(), [0b0011, 0b1100])) == 2
+
+
+# Plans like others --------------------------------------------------------------------------------
+
+
+def test_a_plan_like_another_is_the_plan_it_would_be_alone() -> None:
+    for seed in range(8):
+        graph = random_graph(np.random.default_rng(seed), 5, inputs=2)
+        plans = list(all_partitions(graph))
+        for plan, like in product(plans, plans[:: max(1, len(plans) // 7)]):
+            made = Partition(graph, reversed(plan.groups), like)
+            assert (made.groups, dict(made.needs)) == (plan.groups, dict(plan.needs))
+
+
+def test_groups_that_the_other_plan_does_not_have_are_looked_into() -> None:
+    graph = diamond()
+    for groups in ([0b1011, 0b0100], [0b0001, 0b0110, 0b1000], [0b0001], [0b0001, 0b0001, 0b1110]):
+        with pytest.raises(PartitionError):
+            Partition(graph, groups, Partition.singletons(graph))
+
+
+def test_a_plan_of_another_graph_vouches_for_nothing() -> None:
+    with pytest.raises(PartitionError, match="not connected"):
+        Partition(diamond(), [0b0001, 0b0110, 0b1000], Partition(chain(4), [0b0001, 0b0110, 0b1000]))
+
+
+def test_what_a_group_needs_is_read_from_outside_it() -> None:
+    assert dict(Partition(diamond(), [0b0011, 0b1100]).needs) == {0b0011: 0, 0b1100: 0b0011}
+
+
+def chain(ops: int) -> Graph:
+    net = Net()
+    x = net.input(1, 8, 8)
+    for _ in range(ops):
+        x = net.conv(x, 1)
+    return net.graph(x)
 
 
 # Names -------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.schedule import Schedule
 from fusecut.search import Exact, Proposal, Searcher
-from fusecut.search.protocol import NO_PLAN_BYTES
+from fusecut.search.protocol import NO_PLAN
 from fusecut.solution import Status
 from fusecut.solve import Progress, layerwise_bytes, solve
 from fusecut.testing import Net, brute_force
@@ -156,7 +156,7 @@ def test_a_proved_plan_stays_proved_whatever_is_proposed_after_it() -> None:
 
 
 def test_a_searcher_that_proves_that_there_is_no_plan_is_believed() -> None:
-    found = solve(chain(), BUFFER, model=LineBuffer(), search=Scripted(((None, NO_PLAN_BYTES),)))
+    found = solve(chain(), BUFFER, model=LineBuffer(), search=Scripted(((None, NO_PLAN),)))
     assert (found.status, found.partition, found.bound) == (Status.infeasible, None, 0)
 
 
@@ -291,7 +291,7 @@ def test_progress_is_told_after_every_proposal() -> None:
     told: list[Progress] = []
     search = Scripted(((None, 5), (APART, 6), (PAIRED, 7)))
     solve(chain(), BUFFER, model=LineBuffer(), search=search, on_progress=told.append)
-    assert [(p.dram_bytes, p.bound_bytes, p.plans_proposed) for p in told] == [
+    assert [(p.dram_bytes, p.bound, p.plans_proposed) for p in told] == [
         (None, 5, 0),
         (dram(APART), 6, 1),
         (dram(PAIRED), 7, 2),

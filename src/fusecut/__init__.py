@@ -6,9 +6,10 @@
 ('optimal', True)
 """
 
-from fusecut import models, search, split
+from fusecut import machines, models, search, split
 from fusecut._version import __version__
 from fusecut.cost import Cost, CostModel, Infeasible, Planned
+from fusecut.curve import curve
 from fusecut.errors import FusecutError
 from fusecut.ir import Graph, Op, Tensor
 from fusecut.load import load
@@ -38,8 +39,10 @@ __all__ = [
     "Status",
     "Tensor",
     "__version__",
+    "curve",
     "load",
     "load_plan",
+    "machines",
     "models",
     "search",
     "simulate",

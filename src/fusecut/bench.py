@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from statistics import quantiles
@@ -20,6 +22,8 @@ from fusecut.text import Column, render_table
 
 MILESTONES: Final = (100, 300, 1_000, 3_000)
 """Plans, and evaluations, after which the gap is reported on the way."""
+
+LARGEST_ROWS_BYTES: Final = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,10 @@ class Setting(NamedTuple):
     scheme: str
     searcher: str
     splitter: str
+
+
+_FIELDS: Final = tuple(field.name for field in fields(Row))
+_COUNTS: Final = ("seed", "dram_bytes", "bound_bytes", "plans", "evaluations")
 
 
 def run(grid: Grid) -> Iterator[Row]:
@@ -129,11 +137,11 @@ def table(rows: Iterable[Row]) -> list[list[str]]:
     """Medians over the seeds of each setting, and the quartiles of the gap; ``<=`` where the optimum is not proved."""
     lines = []
     for setting, group in _settings(rows).items():
-        low, middle, high = _quartiles([row.gap for row in group])
+        low, middle, high = quartiles([row.gap for row in group])
         atmost = "" if group[0].optimum_proved else "<= "
-        medians = [_quartiles([getattr(r, what) for r in group])[1] for what in ("dram_bytes", "plans", "evaluations")]
+        medians = [quartiles([getattr(r, what) for r in group])[1] for what in ("dram_bytes", "plans", "evaluations")]
         dram, plans, evaluations = (f"{round(m):,}" for m in medians)
-        seconds = _quartiles([row.seconds for row in group])[1]
+        seconds = quartiles([row.seconds for row in group])[1]
         lines.append(
             [
                 *setting,
@@ -156,8 +164,8 @@ def progress_table(rows: Iterable[Row], what: int) -> list[list[str]]:
         cells = []
         for count in MILESTONES:
             gaps = [gap for row in group if (gap := row.gap_after(what, count)) is not None]
-            cells.append(_percent(_quartiles(gaps)[1]) if len(gaps) == len(group) else "")
-        lines.append([*setting, *cells, _percent(_quartiles([row.gap for row in group])[1])])
+            cells.append(_percent(quartiles(gaps)[1]) if len(gaps) == len(group) else "")
+        lines.append([*setting, *cells, _percent(quartiles([row.gap for row in group])[1])])
     return lines
 
 
@@ -174,23 +182,71 @@ def markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def written(rows: Sequence[Row], path: Path) -> str:
-    """What goes into a file: every row as JSON, or the table for a file named .md."""
+    """What goes into a file: every row as JSON, or as CSV for a .csv, or the table for a .md."""
     if path.suffix == ".md":
         return markdown(HEADINGS, table(rows))
+    if path.suffix == ".csv":
+        return _csv(rows)
     return json.dumps([asdict(row) for row in rows], indent=1) + "\n"
 
 
+def _csv(rows: Iterable[Row]) -> str:
+    """A line for each row; of the trace ``plans:evaluations:bytes`` for each improvement, with spaces between."""
+    out = StringIO()
+    lines = csv.writer(out, lineterminator="\n")
+    lines.writerow(_FIELDS)
+    for row in rows:
+        trace = " ".join(":".join(map(str, point)) for point in row.trace)
+        lines.writerow([*(getattr(row, name) for name in _FIELDS[:-1]), trace])
+    return out.getvalue()
+
+
 def read(path: Path) -> list[Row]:
-    """Rows written as JSON before.
+    """Rows written as JSON or CSV before.
 
     Raises:
-        FusecutError: no such file, or no rows in it.
+        FusecutError: no such file, one of more than 64 MiB, or no rows in it.
     """
     try:
-        data: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        return [Row(**{**row, "trace": tuple(tuple(point) for point in row["trace"])}) for row in data]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise FusecutError(f"cannot read rows from {path}: {error}; write them with bench searchers -o") from None
+        if path.stat().st_size > LARGEST_ROWS_BYTES:
+            raise ValueError(f"larger than {LARGEST_ROWS_BYTES:,} B")
+        text = path.read_text(encoding="utf-8")
+        found = [_row_of(data) for data in (_from_csv(text) if path.suffix == ".csv" else json.loads(text))]
+        if not found:
+            raise ValueError("no rows in it")
+        return found
+    except OSError as error:
+        raise FusecutError(f"cannot read rows from {path}: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError, RecursionError, csv.Error) as error:
+        why = str(error).splitlines()[0]
+        raise FusecutError(f"cannot read rows from {path}: {why}; write them with bench searchers -o") from None
+
+
+def _from_csv(text: str) -> Iterator[dict[str, Any]]:
+    """Cells as JSON has them."""
+    for line in csv.DictReader(StringIO(text), strict=True):
+        cells: dict[str, Any] = {name: line[name] or "" for name in _FIELDS}
+        cells |= {name: int(cells[name]) for name in _COUNTS}
+        cells |= {"seconds": float(cells["seconds"]), "optimum_proved": cells["optimum_proved"] == "True"}
+        yield cells | {"trace": [[int(n) for n in point.split(":")] for point in cells["trace"].split()]}
+
+
+def _row_of(data: dict[str, Any]) -> Row:
+    """A row, once every field is what it should be."""
+    values = {name: data[name] for name in _FIELDS}
+    trace = values["trace"] = tuple(tuple(point) for point in data["trace"])
+    counts = [*(values[name] for name in _COUNTS), *(n for point in trace for n in point)]
+    sound = (
+        all(isinstance(values[name], str) for name in Setting._fields)
+        and all(type(n) is int and 0 <= n < 2**63 for n in counts)
+        and all(len(point) == 3 and point[2] > 0 for point in trace)
+        and values["dram_bytes"] > 0
+        and isinstance(values["optimum_proved"], bool)
+        and isinstance(values["seconds"], int | float)
+    )
+    if not sound:
+        raise ValueError("a row has a field of the wrong type")
+    return Row(**values)
 
 
 def _settings(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
@@ -201,7 +257,8 @@ def _settings(rows: Iterable[Row]) -> dict[Setting, list[Row]]:
     return found
 
 
-def _quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """First quartile, median, third quartile (linear interpolation); of one value, that value three times."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     low, middle, high = quantiles(values, n=4, method="inclusive")

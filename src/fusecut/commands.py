@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from typing import Final
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, Final
 
+from fusecut import machines
 from fusecut._version import __version__
-from fusecut.bench import Grid, Row, run
+from fusecut.bench import Grid, Row, read, run
+from fusecut.curve import INTERRUPTED, Curve, curve
+from fusecut.curve import Progress as CurveProgress
 from fusecut.errors import FusecutError
 from fusecut.frontend.onnx import Granularity
 from fusecut.ir import Graph
@@ -17,8 +23,9 @@ from fusecut.load import fingerprint, load
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer, scheme_model
 from fusecut.partition import Partition
-from fusecut.plan_file import LINE_SWITCHES, groups_of, line_buffer, read_object
+from fusecut.plan_file import LINE_SWITCHES, groups_of, line_buffer, load_plan, read_object
 from fusecut.problem import Problem
+from fusecut.report import curve_plot, curve_text
 from fusecut.report.compare import Compared, compare
 from fusecut.report.explain import explain
 from fusecut.search import searcher
@@ -28,6 +35,9 @@ from fusecut.split import splitter
 from fusecut.text import Column, render_table
 from fusecut.units import format_bytes, parse_bytes
 from fusecut.zoo import index
+
+if TYPE_CHECKING:
+    from fusecut.export import Pieces
 
 DEFINITION: Final = """\
 DRAM traffic = bytes read + bytes written for one inference of the whole batch. For each group, every
@@ -61,6 +71,7 @@ def solved(args: argparse.Namespace) -> Solution:
         model=scheme_model(args.scheme, _lines(args.scheme, options)),
         search=search,
         splitter=split,
+        objective=getattr(args, "objective", "dram"),
         max_plans=getattr(args, "max_plans", None),
         max_evaluations=getattr(args, "max_evaluations", None),
         max_seconds=getattr(args, "max_seconds", None),
@@ -77,7 +88,16 @@ def _graph(args: argparse.Namespace, options: dict[str, Option]) -> Graph:
 
 
 def _machine(args: argparse.Namespace) -> Machine:
-    return Machine.of(args.buffer, args.activation_bits, args.weight_bits, args.accumulator_bits)
+    """The machine asked for, with what else was asked for in place of its own."""
+    asked: dict[str, Any] = {} if args.buffer is None else {"buffer_bytes": parse_bytes(args.buffer)}
+    for what in ("activation_bits", "weight_bits", "accumulator_bits"):
+        if getattr(args, what) is not None:
+            asked[what] = getattr(args, what)
+    if args.machine is not None:
+        return replace(machines.load(args.machine), **asked)
+    if args.buffer is None:
+        raise FusecutError("the following arguments are required: --buffer SIZE or --machine NAME; see --help")
+    return Machine(**asked)
 
 
 def _lines(scheme: str, options: dict[str, Option]) -> LineBuffer:
@@ -112,8 +132,8 @@ def _progress(quiet: bool) -> Callable[[Progress], None] | None:
         nonlocal shown
         if p.seconds - shown >= 1.0:
             shown = p.seconds
-            best = "no plan yet" if p.dram_bytes is None else f"best {p.dram_bytes:,} B"
-            line = f"{p.seconds:5.0f} s  {best}, bound {p.bound_bytes:,} B, {p.evaluations:,} groups priced"
+            best = "no plan yet" if p.score is None else f"best {p.score:,} {p.unit}"
+            line = f"{p.seconds:5.0f} s  {best}, bound {p.bound:,} {p.unit}, {p.evaluations:,} groups priced"
             print(f"\r{line:<78}\r", end="", file=sys.stderr, flush=True)
 
     return show
@@ -143,17 +163,62 @@ def refusal(solution: Solution) -> str:
 def solution_text(solution: Solution, args: argparse.Namespace, width: int, colour: bool) -> str:
     """The plan as printed by solve."""
     head = f"{solution.provenance.model}, buffer {format_bytes(solution.machine.buffer_bytes)}, scheme {args.scheme}"
+    head += "" if args.machine is None else f", machine {solution.machine.name}"
     text = f"{head}\n\n{solution.table(width, colour)}"
     if args.explain:
         details = explanations(solution, range(len(solution.planned)), width, colour)
         text = f"{text}\n\n{DEFINITION}\n\n{details}"
-    return text if args.output is None else f"{text}\nwritten to {args.output}"
+    written = [str(path) for path in (args.output, args.report) if path is not None]
+    return f"{text}\nwritten to {' and '.join(written)}" if written else text
 
 
 def explanations(solution: Solution, groups: Iterable[int], width: int, colour: bool) -> str:
     """Groups of a plan, taken apart."""
     lines = line_buffer(solution.provenance.scheme, dict(solution.provenance.options))
     return "\n\n".join(explain(solution, index, lines).text(width, colour) for index in groups)
+
+
+def report(solution: Solution, path: Path, quiet: bool, greedy: bool | None = None) -> None:
+    """Write the report of a plan."""
+    from fusecut.report.html import write_report
+
+    write_report(solution, path, greedy=greedy, on_progress=_progress(quiet))
+
+
+def exported(args: argparse.Namespace) -> list[str]:
+    """Write what was asked for; one line for each place, and what is missing there."""
+    if args.onnx is args.subgraphs is args.stream is None:
+        raise FusecutError("nothing to export: give --onnx FILE, --subgraphs DIR or --stream FILE; see --help")
+    for path in (args.onnx, args.subgraphs, args.stream):
+        check_writable(path)
+    from fusecut import export
+
+    pieces = export.Pieces(load_plan(args.plan))
+    lines = []
+    if args.onnx is not None:
+        export.write_onnx(pieces, args.onnx)
+        lines += [f"{args.onnx}: {len(pieces.pieces)} functions", *_missing(pieces, args.onnx.parent)]
+    if args.subgraphs is not None:
+        files = export.write_subgraphs(pieces, args.subgraphs)
+        lines += [f"{args.subgraphs}: {len(files)} models", *_missing(pieces, args.subgraphs)]
+    if args.stream is not None:
+        export.write_stream(pieces, args.stream)
+        lines.append(f"{args.stream}: {len(pieces.pieces)} layer stacks")
+    return lines
+
+
+def _missing(pieces: Pieces, folder: Path) -> list[str]:
+    from fusecut.export import missing_data
+
+    names = missing_data(pieces, folder)
+    if not names:
+        return []
+    home = pieces.file.parent
+    here = [name for name in names if (home / name).is_file()]
+    lines = [f"  its weights are in {', '.join(here)}: copy that from {home} to {folder}"] if here else []
+    if len(here) < len(names):
+        lines.append("  its weights were not with the network and are not here: it opens, and cannot be run")
+    return lines
 
 
 def compared(args: argparse.Namespace) -> list[Compared]:
@@ -169,8 +234,109 @@ def compared(args: argparse.Namespace) -> list[Compared]:
     return compare(problem, best, plans)
 
 
+def curves(args: argparse.Namespace) -> list[Curve]:
+    """A curve for every combination of input shapes, widths and schemes, schemes side by side."""
+    found: list[Curve] = []
+    for shape in _shape_choices(args):
+        graph = _graph(shape, _options(shape))
+        for one in _choices(shape):
+            found.append(_curve(graph, one))
+            if found[-1].ended == INTERRUPTED:
+                return _shown(found, args)
+    return _shown(found, args)
+
+
+def _shown(found: list[Curve], args: argparse.Namespace) -> list[Curve]:
+    """The curves, unless there is nothing on any of them."""
+    if not any(curve.points for curve in found):
+        raise FusecutError(f"{args.model}: {found[0].ended}")
+    return found
+
+
+def _shape_choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments once for each combination of shapes: an input named twice has two of them."""
+    shapes: dict[str, list[str]] = {}
+    for text in args.input_shape:
+        shapes.setdefault(text.rpartition("=")[0], []).append(text)
+    for chosen in product(*shapes.values()):
+        yield argparse.Namespace(**{**vars(args), "input_shape": list(chosen)})
+
+
+def _choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments once for each combination of widths and schemes."""
+    schemes = dict.fromkeys(name.strip() for name in args.scheme.split(","))
+    for activation, weight in product(args.activation_bits or [None], args.weight_bits or [None]):
+        for scheme in schemes:
+            bits = {"activation_bits": activation, "weight_bits": weight}
+            yield argparse.Namespace(**{**vars(args), **bits, "scheme": scheme, "buffer": args.end})
+
+
+def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
+    return curve(
+        graph,
+        args.start,
+        args.end,
+        machine=_machine(args),
+        model=scheme_model(args.scheme, _lines(args.scheme, _options(args))),
+        max_seconds=args.max_seconds,
+        on_progress=_curve_progress(args),
+    )
+
+
+def _curve_progress(args: argparse.Namespace) -> Callable[[CurveProgress], None] | None:
+    """A line that rewrites itself once a second, on a terminal only."""
+    if args.quiet or not sys.stderr.isatty():
+        return None
+    shown = 0.0
+
+    def show(p: CurveProgress) -> None:
+        nonlocal shown
+        if p.seconds - shown >= 1.0:
+            shown = p.seconds
+            line = f"{p.seconds:5.0f} s  {args.scheme}: down to {p.buffer_bytes:,} B, DRAM {p.dram_bytes:,} B"
+            print(f"\r{line:<78}\r", end="", file=sys.stderr, flush=True)
+
+    return show
+
+
+def curves_json(found: Sequence[Curve], args: argparse.Namespace) -> str:
+    """The curves as one JSON object, with what they are of."""
+    origin = {
+        "fusecut_version": __version__,
+        "model": args.model,
+        "model_sha256": fingerprint(args.model),
+        "granularity": args.granularity,
+        "options": _options(argparse.Namespace(**{**vars(args), "input_shape": []})),
+    }
+    return curve_text.to_json(found, origin)
+
+
+def curve_writer(path: Path | None) -> Callable[[Sequence[Curve], argparse.Namespace], str]:
+    """What makes the file that a name asks for.
+
+    Raises:
+        FusecutError: no such kind of file.
+    """
+
+    def title(args: argparse.Namespace) -> str:
+        return f"{args.model}: DRAM traffic against buffer"
+
+    kinds: dict[str, Callable[[Sequence[Curve], argparse.Namespace], str]] = {
+        ".csv": lambda found, _: curve_text.to_csv(found),
+        ".json": curves_json,
+        ".svg": lambda found, args: curve_plot.svg(found, title(args)),
+        ".html": lambda found, args: curve_plot.html(found, title(args)),
+    }
+    suffix = ".json" if path is None else path.suffix.lower()
+    if suffix not in kinds:
+        raise FusecutError(f"cannot tell what to write into {path}: end its name in {', '.join(kinds)}")
+    return kinds[suffix]
+
+
 def benched(args: argparse.Namespace) -> list[Row]:
-    """The rows of a grid, each announced on stderr."""
+    """The rows of a grid, each announced on stderr; or those of files."""
+    if args.rows:
+        return [row for path in args.rows for row in read(path)]
     if not args.seeds or not args.max_plans:
         raise FusecutError("--seeds and --max-plans must be at least 1")
     names = ("networks", "buffers", "schemes", "searchers", "splitters")
@@ -183,6 +349,23 @@ def benched(args: argparse.Namespace) -> list[Row]:
             label = f"{row.network} {row.buffer} {row.scheme} {row.searcher} {row.splitter} seed {row.seed}"
             print(f"{label}: gap {100 * row.gap:.2f} %, {row.seconds:.1f} s", file=sys.stderr, flush=True)
     return rows
+
+
+def check_figure(path: Path | None) -> None:
+    """Refuse a figure that cannot be drawn or written before the work, not after it."""
+    if path is not None:
+        from fusecut.report.plots import check_figure
+
+        check_writable(path)
+        check_figure(path)
+
+
+def draw_gaps(rows: list[Row], path: Path | None) -> None:
+    """The figure of ``bench searchers --figure``."""
+    if path is not None:
+        from fusecut.report.plots import draw, gap_curves
+
+        draw(gap_curves(rows), path)
 
 
 def _partition(graph: Graph, path: Path) -> Partition:
@@ -215,3 +398,27 @@ def zoo_text(width: int, colour: bool) -> str:
         for e in index()
     ]
     return render_table(columns, rows, width, colour)
+
+
+def machines_text(width: int, colour: bool) -> str:
+    """The bundled machines as a table."""
+    columns = (Column("name", "left"), Column("buffer"), Column("bits"), Column("about", "left", flexible=True))
+    rows = []
+    for name in machines.names():
+        known = machines.describe(name)
+        bits = f"{known.machine.activation_bits}x{known.machine.weight_bits}"
+        rows.append([name, format_bytes(known.machine.buffer_bytes), bits, known.summary])
+    return render_table(columns, rows, width, colour)
+
+
+def machine_text(name: str, width: int) -> str:
+    """What a machine's file says, each value with its source beside it."""
+    known = machines.describe(name)
+    values = {"buffer": format_bytes(known.machine.buffer_bytes), **known.machine.to_dict()}
+    sources = dict(known.sources)
+    lines = [
+        fill(f"{key:<20}{values[key]:>9}   {sources.get(key, '')}", width, subsequent_indent=" " * 32)
+        for key in machines.VALUES
+        if key in values
+    ]
+    return "\n".join([f"{name}: {known.summary}", "", *lines])

@@ -13,12 +13,16 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from fusecut.errors import GraphError
+from fusecut.text import Column, html_table
 
 Group: TypeAlias = int
 """A set of ops as a bit mask over op indices."""
 
 AttrValue: TypeAlias = int | float | str | bool | tuple[int, ...]
 Attrs: TypeAlias = Mapping[str, AttrValue]
+
+
+_KIND_COLUMNS = (Column("kind", "left"), Column("ops"), Column("MACs"), Column("weights B"))
 
 
 def _no_attrs() -> Attrs:
@@ -278,6 +282,22 @@ class Graph:
     def _made_inside(self, tensor: int, group: Group) -> bool:
         maker = self.producer[tensor]
         return maker >= 0 and bool(group >> maker & 1)
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r}: {len(self.ops)} ops, {len(self.tensors)} tensors)"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what the network is made of, by kind of op."""
+        totals: dict[str, list[int]] = {}
+        for op in self.ops:
+            row = totals.setdefault(op.kind, [0, 0, 0])
+            for i, n in enumerate((1, op.macs, op.weight_bytes)):
+                row[i] += n
+        rows = [[kind, *(f"{n:,}" for n in row)] for kind, row in totals.items()]
+        rows.append(["all", *(f"{sum(column):,}" for column in zip(*totals.values(), strict=True))])
+        tensors = self.tensors
+        ends = [", ".join(f"{tensors[t].name} {list(tensors[t].dims)}" for t in e) for e in (self.inputs, self.outputs)]
+        return html_table(_KIND_COLUMNS, rows, f"{self.name}: {' to '.join(ends)}")
 
     def is_connected(self, group: Group) -> bool:
         """Whether the group is weakly connected through tensors made and read inside it."""

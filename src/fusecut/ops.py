@@ -189,14 +189,28 @@ def row_maps(graph: Graph) -> tuple[tuple[RowMap, ...], ...]:
     return tuple(tuple(axis_map(graph, op, k, ROWS) for k in range(len(op.inputs))) for op in graph.ops)
 
 
+def pixel_map(graph: Graph, op: Op, operand: int) -> RowMap:
+    """Map of one operand over pixels in raster order (:func:`fusecut.rowmap.raster`)."""
+    rows, cols = (axis_map(graph, op, operand, axis) for axis in (ROWS, COLS))
+    return rowmap.raster(rows, cols, graph.tensors[op.inputs[operand]].cols)
+
+
+def pixel_maps(graph: Graph) -> tuple[tuple[RowMap, ...], ...]:
+    """Pixel maps of every op, like :func:`row_maps`."""
+    return tuple(tuple(pixel_map(graph, op, k) for k in range(len(op.inputs))) for op in graph.ops)
+
+
 def event_rows(graph: Graph, op: Op) -> int:
     """How many row events the op has: the rows of its outputs (all outputs have as many)."""
     return graph.tensors[op.outputs[0]].rows
 
 
 def accumulator_elements(graph: Graph, op: Op) -> int:
-    """Accumulators that a streaming reduction keeps: one row of its output; 0 for other ops."""
+    """Accumulators that a streaming reduction keeps: one row of its output; 0 for other ops.
+
+    The place of an extreme (``op_type`` ArgMax or ArgMin) takes two: the best value so far and its row.
+    """
     if any(m.reduces for m in (axis_map(graph, op, k, ROWS) for k in range(len(op.inputs)))):
         made = graph.tensors[op.outputs[0]]
-        return made.channels * made.cols
+        return made.channels * made.cols * (2 if op.attrs.get("op_type") in ("ArgMax", "ArgMin") else 1)
     return 0

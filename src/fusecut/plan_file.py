@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from fusecut.cost import Infeasible
+from fusecut.cost import Infeasible, Planned
 from fusecut.errors import FusecutError, PlanError
 from fusecut.frontend.onnx import Granularity
+from fusecut.ir import Graph
 from fusecut.load import fingerprint, load
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer, default_lines, scheme_model
+from fusecut.objective import Objective
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.solution import SCHEMA_VERSION, Provenance, Solution, Status
+from fusecut.solution import SCHEMA_VERSION, Provenance, Solution, Status, runs_dict
 
 LARGEST_PLAN_BYTES: Final = 64 * 2**20
 
@@ -35,6 +37,11 @@ LINE_SWITCHES: Final = {
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all; errors as in :func:`write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a file whole or not at all: to a temporary neighbour first, then renamed.
 
     Raises:
@@ -44,8 +51,8 @@ def write_text(path: str | Path, text: str) -> None:
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
         Path(temporary).chmod(0o644)
         Path(temporary).replace(target)
     except OSError as error:
@@ -125,16 +132,20 @@ def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
         input_shapes=_shapes(options),
         granularity=cast("Granularity", provenance.granularity),
     )
-    machine = Machine(**data["machine"])
-    problem = Problem(graph, machine, scheme_model(provenance.scheme, line_buffer(provenance.scheme, options)))
+    machine = Machine.from_dict(data["machine"])
+    objective = cast("Objective", data.get("objective", "dram"))
+    model = scheme_model(provenance.scheme, line_buffer(provenance.scheme, options))
+    problem = Problem(graph, machine, model, objective=objective)
     partition = Partition.of_names(problem.graph, groups_of(path, data)) if data["groups"] else None
     cost = problem.cost(partition if partition is not None else ())
     if isinstance(cost, Infeasible) or cost.dram_bytes != data["dram_bytes"]:
         raise PlanError(f"{path}: the groups do not cost what the file says; solve the network again")
+    planned = problem.finished(partition) if partition is not None else ()
+    _check_runs(path, problem.graph, planned, data["groups"])
     return Solution(
         machine=machine,
         partition=partition,
-        planned=problem.finished(partition) if partition is not None else (),
+        planned=planned,
         cost=cost,
         status=Status[data["status"]],
         bound_bytes=data["bound_bytes"],
@@ -146,7 +157,18 @@ def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
         seed=data["seed"],
         provenance=provenance,
         notes=tuple(data["notes"]),
+        objective=objective,
+        bound_score=data.get("bound", 0),
     )
+
+
+def _check_runs(path: str | Path, graph: Graph, planned: Sequence[Planned], groups: Sequence[Any]) -> None:
+    """Raises PlanError where the file says that passes run other ops than they do; old files do not say."""
+    for index, (group, plan) in enumerate(zip(groups, planned, strict=True)):
+        schedule = group.get("schedule", {}) if isinstance(group, dict) else {}
+        expected = runs_dict(graph, plan.schedule)
+        if schedule.get("runs", expected) != expected:
+            raise PlanError(f"{path}: the passes of group {index} run other ops than here; solve the network again")
 
 
 def _provenance(data: Mapping[str, Any]) -> Provenance:

@@ -8,9 +8,10 @@ from typing import Protocol, runtime_checkable
 from numpy.random import Generator
 
 from fusecut.bonds import random_parts
-from fusecut.cost import NO_COST, Cost, CostModel, Infeasible, Planned
+from fusecut.cost import NO_COST, Cost, CostModel, Infeasible, Planned, chosen_by
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
+from fusecut.objective import Objective, Prices
 from fusecut.partition import Partition
 
 
@@ -22,6 +23,9 @@ class Splitter(Protocol):
     groups that together are the group, in an order in which they may run, each cut off at a
     directed bond (:mod:`fusecut.bonds`), so that a plan with the group replaced by its parts is
     valid again; or None where it knows no such parts. All randomness comes from ``rng``.
+
+    An optional attribute, false where absent: ``redraws``, it may split a group in another way the
+    next time, so it is asked each time; the parts of others are remembered.
     """
 
     @property
@@ -33,24 +37,40 @@ class Splitter(Protocol):
 class Problem:
     """What searchers and splitters see: a graph, and the price of its groups.
 
-    Prices are remembered, and so are splits, as in arXiv 2501.00636. ``evaluations`` counts the
-    groups the cost model was really asked for, ``splits`` the infeasible groups that were split,
-    ``fallbacks`` those of them that the splitter gave up on and that were split at random.
+    Prices are remembered, and so are splits, as in arXiv 2501.00636, except random ones, which are
+    drawn again. ``evaluations`` counts the groups the cost model was really asked for, ``splits``
+    how often an infeasible group was split, ``fallbacks`` the groups that the splitter gave up on
+    and that are split at random.
     The graph is re-read at the machine's widths, so ``problem.graph`` has the right bytes.
     Without a ``splitter`` infeasible groups are split at random.
+
+    Plans are compared by ``rank``: DRAM bytes, unless another ``objective`` is given. A model that
+    chooses between schemes chooses by the same objective.
+
+    Raises:
+        UnknownNameError, MachineError: no such objective, or the machine does not say enough for it.
     """
 
-    def __init__(self, graph: Graph, machine: Machine, model: CostModel, splitter: Splitter | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        machine: Machine,
+        model: CostModel,
+        splitter: Splitter | None = None,
+        objective: Objective = "dram",
+    ) -> None:
         self.machine = machine
-        self.model = model
         self.splitter = splitter
         self.graph = graph.with_bits(machine.activation_bits, machine.weight_bits, machine.accumulator_bits)
+        self.prices = Prices(self.graph, machine, objective)
+        self.model = chosen_by(model, objective)
         self.evaluations = 0
         self.splits = 0
         self.fallbacks = 0
-        self.buffer_floor = model.buffer_floor(self.graph, machine)
+        self.buffer_floor = self.model.buffer_floor(self.graph, machine)
         self._planned: dict[Group, Planned | Infeasible] = {}
         self._parts: dict[Group, tuple[Group, ...]] = {}
+        self._given_up: set[Group] = set()
 
     @property
     def capacity_bytes(self) -> int:
@@ -88,7 +108,7 @@ class Problem:
         A group with an op that does not fit alone stays as it is, and so does the plan's verdict.
         """
         groups = [part for group in partition.groups for part in self._parts_of(group, rng)]
-        return partition if len(groups) == len(partition) else Partition(self.graph, groups)
+        return partition if len(groups) == len(partition) else Partition(self.graph, groups, partition)
 
     def _parts_of(self, group: Group, rng: Generator) -> tuple[Group, ...]:
         if self.fits(group) or not group & (group - 1):
@@ -96,15 +116,23 @@ class Problem:
         known = self._parts.get(group)
         if known is None:
             self.splits += 1
-            known = self._parts[group] = self._split(group, rng)
+            known = self._split(group, rng)
         return known
 
     def _split(self, group: Group, rng: Generator) -> tuple[Group, ...]:
-        parts = None if self.splitter is None else self.splitter.split(self, group, rng)
-        if parts is None:
-            self.fallbacks += self.splitter is not None
-            parts = random_parts(self.graph, group, self.fits, rng)
-        return (group,) if parts is None else tuple(parts)
+        """The splitter's parts, remembered unless it draws anew each time; else random ones, which never are."""
+        if self.splitter is not None and group not in self._given_up:
+            parts = self.splitter.split(self, group, rng)
+            if parts is not None:
+                if not getattr(self.splitter, "redraws", False):
+                    self._parts[group] = tuple(parts)
+                return tuple(parts)
+            self.fallbacks += 1
+            self._given_up.add(group)
+        drawn = random_parts(self.graph, group, self.fits, rng)
+        if drawn is None:
+            self._parts[group] = (group,)
+        return drawn or (group,)
 
     def finished(self, partition: Partition) -> tuple[Planned, ...]:
         """The groups of a feasible plan with every figure filled in."""
@@ -120,6 +148,34 @@ class Problem:
                 return planned
             total += planned.cost
         return total
+
+    def rank(self, group: Group) -> int | None:
+        """The group's share of the rank of a plan; None if it cannot run."""
+        planned = self.plan(group)
+        return None if isinstance(planned, Infeasible) else self.rank_of(group, planned.cost)
+
+    def rank_of(self, group: Group, cost: Cost) -> int:
+        """The rank of a group that runs at this cost."""
+        return self.prices.rank(group, cost.dram_bytes, cost.recomputed_macs)
+
+    def least_rank(self, group: Group) -> int:
+        """What the group's rank is at least, from shapes, without asking the model."""
+        return self.prices.rank(group, self.graph.touch_once_bytes(group) if self.touches_once else 0)
+
+    def rank_of_plan(self, partition: Partition) -> int | None:
+        """What a search minimises: the sum of the groups' ranks; None if one of them cannot run."""
+        total = 0
+        for group in partition.groups:
+            rank = self.rank(group)
+            if rank is None:
+                return None
+            total += rank
+        return total
+
+    def score(self, partition: Partition) -> int | None:
+        """Bytes, femtojoules or cycles of a whole plan; None if a group of it cannot run."""
+        rank = self.rank_of_plan(partition)
+        return None if rank is None else self.prices.score(rank)
 
     def floor_bytes(self) -> int:
         """Network inputs, outputs and weights once: what no plan can do without. 0 if the model says so."""

@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 _CACHED = 4096
+_CACHED_RASTERS = 256
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,30 @@ def reduction(rows_in: int, rows_out: int) -> RowMap:
 def broadcast(rows_out: int) -> RowMap:
     """A one-row operand used for every output row (a squeeze-excite vector)."""
     return RowMap((0,) * rows_out, (0,) * rows_out)
+
+
+@lru_cache(_CACHED_RASTERS)
+def raster(rows: RowMap, cols: RowMap, cols_in: int) -> RowMap:
+    """Both maps as one over pixels, numbered row by row from the left.
+
+    Output pixel q * outs + x needs pixels lo(q) * cols_in + lo(x) to hi(q) * cols_in + hi(x) and, since
+    pixels are made in order, whatever lies between. O(output pixels).
+
+    >>> raster(window(2, 2, kernel=3, pad=1), window(3, 3, kernel=3, pad=1), 3).hi
+    (4, 5, 5, 5, 5, 5)
+    """
+    outs = len(cols.lo)
+    beyond = max(rows.hi, default=-1) * cols_in + cols_in
+    low, high = [beyond] * (len(rows.lo) * outs), [-1] * (len(rows.lo) * outs)
+    for q, (top, bottom) in enumerate(zip(rows.lo, rows.hi, strict=True)):
+        for x, (left, right) in enumerate(zip(cols.lo, cols.hi, strict=True)):
+            if top <= bottom and left <= right:
+                low[q * outs + x] = top * cols_in + left
+                high[q * outs + x] = bottom * cols_in + right
+    low = list(accumulate(reversed(low), min))[::-1]
+    return RowMap(
+        tuple(low), tuple(accumulate(high, max)), rows.reduces, rows.whole, rows.period * outs, rows.start * outs
+    )
 
 
 @lru_cache(_CACHED)

@@ -4,18 +4,36 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import cached_property
+from html import escape
 from typing import Any, Final
 
 from fusecut.cost import Cost, Infeasible, Planned
 from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
+from fusecut.objective import UNITS, Figures, Objective, figures
 from fusecut.partition import Partition
 from fusecut.schedule import Schedule
-from fusecut.text import Column, render_table
-from fusecut.units import format_kib
+from fusecut.text import Column, html_table, render_table
+from fusecut.units import format_bytes, format_kib
 
 SCHEMA_VERSION: Final = 1
 _NAMED: Final = 4
+_COLUMNS: Final = (
+    Column("#"),
+    Column("ops", "left", flexible=True),
+    Column("n"),
+    Column("scheme", "left"),
+    Column("buffer B"),
+    Column("weights B"),
+    Column("DRAM B"),
+)
+_LEVELS: Final = ("DRAM", "buffer", "MACs")
+_OPTIMAL: Final[dict[Objective, str]] = {
+    "dram": "optimal: no plan moves fewer bytes",
+    "energy": "optimal: no plan takes less energy",
+    "latency": "optimal: no plan takes fewer cycles",
+}
 
 
 class Status(Enum):
@@ -35,6 +53,7 @@ class TracePoint:
     evaluations: int
     seconds: float
     dram_bytes: int
+    score: int
 
 
 @dataclass(frozen=True)
@@ -55,10 +74,13 @@ class Provenance:
 class Solution:
     """A plan of a network on a machine, with certificate.
 
-    ``bound_bytes`` is a proved lower bound of the DRAM bytes of every plan under the same scheme,
-    ``gap`` is (dram - bound) / dram. ``layerwise_bytes`` is the total without any fusion (None when
-    an op cannot run alone), ``floor_bytes`` weights, network inputs and outputs once. When the
-    status is infeasible there is no plan and ``refusals`` names the ops that run nowhere.
+    ``score`` is what was minimised: DRAM bytes, femtojoules or cycles; ``bound`` is a proved lower
+    bound of the score of every plan under the same scheme, ``gap`` is (score - bound) / score.
+    ``bound_bytes`` bounds the DRAM bytes of every plan: the same under ``dram``; under another
+    objective only the floor, or 0 for a model that promises nothing. ``layerwise_bytes`` is the total
+    without any fusion (None when an op cannot run alone), ``floor_bytes`` weights, network inputs and
+    outputs once. When the status is infeasible there is no plan and ``refusals`` names the ops that
+    run nowhere.
     """
 
     machine: Machine
@@ -77,6 +99,8 @@ class Solution:
     trace: tuple[TracePoint, ...] = ()
     refusals: tuple[tuple[str, Infeasible], ...] = ()
     notes: tuple[str, ...] = ()
+    objective: Objective = "dram"
+    bound_score: int = 0
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -84,14 +108,39 @@ class Solution:
 
     @property
     def bound(self) -> int:
-        """The proved lower bound in bytes."""
-        return self.bound_bytes
+        """The proved lower bound of the score: in bytes, unless another objective was asked for."""
+        return self.bound_bytes if self.objective == "dram" else self.bound_score
+
+    @cached_property
+    def group_figures(self) -> tuple[Figures, ...]:
+        """Energy and cycles of each group, as far as the machine says."""
+        if self.partition is None:
+            return ()
+        graph, machine = self.partition.graph, self.machine
+        return tuple(
+            figures(graph, machine, p.schedule.group, p.cost.dram_bytes, p.cost.recomputed_macs) for p in self.planned
+        )
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Energy and cycles of the plan, as far as the machine says."""
+        total, *others = self.group_figures or (Figures(None, None),)
+        for one in others:
+            total += one
+        return total
+
+    @property
+    def score(self) -> int:
+        """What the objective counts: DRAM bytes, femtojoules or cycles; 0 if there is no plan."""
+        if self.objective == "dram":
+            return self.cost.dram_bytes
+        energy = self.figures.energy
+        return (self.figures.cycles if self.objective == "latency" else energy and energy.fj) or 0
 
     @property
     def gap(self) -> float:
-        """(dram - bound) / dram: 0.0 when the plan is proved optimal."""
-        dram = self.cost.dram_bytes
-        return (dram - self.bound_bytes) / dram if dram else 0.0
+        """(score - bound) / score: 0.0 when the plan is proved optimal."""
+        return (self.score - self.bound) / self.score if self.score else 0.0
 
     @property
     def unfusible_ops(self) -> tuple[str, ...]:
@@ -132,6 +181,11 @@ class Solution:
             "floor_dram_bytes": self.floor_bytes,
             "bound_bytes": self.bound_bytes,
             "gap": self.gap,
+            "objective": self.objective,
+            "score": self.score,
+            "bound": self.bound,
+            "score_unit": UNITS[self.objective],
+            **_figures_dict(self.figures),
             "max_buffer_bytes": self.cost.buffer_bytes,
             "plans_proposed": self.plans_proposed,
             "evaluations": self.evaluations,
@@ -157,6 +211,7 @@ class Solution:
                 "weight_bytes": cost.weight_bytes,
                 "macs": cost.macs,
                 "recomputed_macs": cost.recomputed_macs,
+                **_figures_dict(self.group_figures[index]),
                 "schedule": _schedule_dict(graph, schedule),
             }
             for index, (schedule, cost) in enumerate(self.planned)
@@ -170,16 +225,17 @@ class Solution:
         if self.partition is None:
             lines = [f"infeasible: {name} {why}" for name, why in self.refusals]
             return "\n".join(lines)
-        columns = (
-            Column("#"),
-            Column("ops", "left", flexible=True),
-            Column("n"),
-            Column("scheme", "left"),
-            Column("buffer B"),
-            Column("weights B"),
-            Column("DRAM B"),
+        return "\n".join(
+            [render_table(_COLUMNS, self._rows(self.partition.graph), width, colour), "", *self._summary()]
         )
-        return "\n".join([render_table(columns, self._rows(self.partition.graph), width, colour), "", *self._summary()])
+
+    def _repr_html_(self) -> str:
+        """The same for notebooks."""
+        if self.partition is None:
+            return f"<pre>{escape(self.table())}</pre>"
+        caption = f"{self.provenance.model}, buffer {format_bytes(self.machine.buffer_bytes)}"
+        summary = escape("\n".join(self._summary()))
+        return f"{html_table(_COLUMNS, self._rows(self.partition.graph), caption)}<pre>{summary}</pre>"
 
     def _rows(self, graph: Graph) -> list[list[str]]:
         rows = []
@@ -193,11 +249,14 @@ class Solution:
 
     def _summary(self) -> list[str]:
         dram = self.cost.dram_bytes
-        lines = [
+        traffic = (
             f"DRAM traffic   {dram:>14,} B   read {self.cost.read_bytes:,} (weights {self.cost.weight_bytes:,}), "
-            f"written {self.cost.write_bytes:,}",
-            f"proved bound   {self.bound_bytes:>14,} B   {self._verdict()}",
-        ]
+            f"written {self.cost.write_bytes:,}"
+        )
+        bound = f"proved bound   {_counted(self.bound, self.objective)}   {self._verdict()}"
+        lines = [traffic, bound, *self._figure_lines()]
+        if self.objective != "dram":
+            lines = [*self._figure_lines(), bound, traffic]
         if self.layerwise_bytes is not None:
             saved = 100 * (self.layerwise_bytes - dram) / self.layerwise_bytes
             lines.append(f"without fusion {self.layerwise_bytes:>14,} B   this plan moves {saved:.1f} % less")
@@ -214,10 +273,44 @@ class Solution:
             lines.append(f"               {', '.join(alone[:_NAMED])}{more}")
         return [*lines, *(f"note: {note}" for note in self.notes)]
 
+    def _figure_lines(self) -> list[str]:
+        """Energy and cycles, where the machine says enough for them."""
+        lines, (energy, cycles) = [], (self.figures.energy, self.figures.cycles)
+        if energy is not None:
+            shares = (f"{name} {100 * fj / (energy.fj or 1):.1f} %" for name, fj in zip(_LEVELS, energy, strict=True))
+            lines.append(f"energy         {_counted(energy.fj, 'energy')}   {', '.join(shares)}")
+        if cycles is not None:
+            lines.append(
+                f"latency        {_counted(cycles, 'latency')}   compute or transfer, the longer of each group"
+            )
+        return lines
+
     def _verdict(self) -> str:
         if self.status is Status.optimal:
-            return "optimal: no plan moves fewer bytes"
+            return _OPTIMAL[self.objective]
         return f"gap {100 * self.gap:.2f} %: {self.status.value}"
+
+
+def _counted(score: int, objective: Objective) -> str:
+    """A score for a column of the summary; energy in whole picojoules, rounded."""
+    if objective == "energy":
+        return f"{(score + 500) // 1000:>14,} pJ"
+    return f"{score:>14,} {UNITS[objective]}"
+
+
+def _figures_dict(figures: Figures) -> dict[str, Any]:
+    energy = figures.energy
+    parts = {level.removesuffix("_fj"): fj / 1000 for level, fj in energy._asdict().items()} if energy else None
+    return {
+        "energy_pj": energy.fj / 1000 if energy else None,
+        "energy_parts_pj": parts,
+        "cycles": figures.cycles,
+    }
+
+
+def runs_dict(graph: Graph, schedule: Schedule) -> list[list[str]]:
+    """Names of the ops of each pass; nothing where one pass runs them all."""
+    return [[graph.ops[i].name for i in bits(run)] for run in schedule.runs]
 
 
 def _schedule_dict(graph: Graph, schedule: Schedule) -> dict[str, Any]:
@@ -225,11 +318,19 @@ def _schedule_dict(graph: Graph, schedule: Schedule) -> dict[str, Any]:
     return {
         "policy": schedule.policy,
         "passes": schedule.passes,
+        "runs": runs_dict(graph, schedule),
         "weight_passes": schedule.weight_passes,
         "rows_per_step": schedule.rows_per_step,
         "order": [graph.ops[i].name for i in schedule.order],
         "rows_held": [
-            {"tensor": graph.tensors[h.tensor].name, "rows": h.rows, "cols": h.cols, "bytes": h.nbytes, "pass": h.stage}
+            {
+                "tensor": graph.tensors[h.tensor].name,
+                "rows": h.rows,
+                "cols": h.cols,
+                "bytes": h.nbytes,
+                "pass": h.stage,
+                "over": [graph.tensors[t].name for t in h.over],
+            }
             for h in schedule.holds
         ],
         "tile": None if tile is None else asdict(tile),

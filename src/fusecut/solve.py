@@ -10,14 +10,15 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from fusecut._version import __version__
-from fusecut.cost import NO_COST, Cost, CostModel, Infeasible
+from fusecut.cost import NEVER_BYTES, NO_COST, Cost, CostModel, Infeasible
 from fusecut.errors import FusecutError
 from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
 from fusecut.models import Layerwise, scheme_model
+from fusecut.objective import Objective
 from fusecut.partition import Partition
 from fusecut.problem import Problem, Splitter
-from fusecut.search import NO_PLAN_BYTES, Exact, Searcher
+from fusecut.search import NO_PLAN, Exact, Searcher
 from fusecut.solution import Provenance, Solution, Status, TracePoint
 
 DEFAULT_PLANS: Final = 5_000
@@ -25,13 +26,15 @@ _IDLE_PLANS: Final = 10_000
 
 
 class Progress(NamedTuple):
-    """What a caller may show while a search runs."""
+    """What a caller may show while a search runs: the best plan so far, and the bound of its score."""
 
     dram_bytes: int | None
-    bound_bytes: int
+    bound: int
     plans_proposed: int
     evaluations: int
     seconds: float
+    score: int | None
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -73,42 +76,54 @@ class _Run:
     problem: Problem
     started: float = field(default_factory=perf_counter)
     best: Partition | None = None
+    rank: int | None = None
     dram_bytes: int | None = None
-    bound_bytes: int = 0
+    bound: int = 0
     plans: int = 0
     idle_plans: int = 0
     stopped: bool = False
     trace: list[TracePoint] = field(default_factory=list)
     _evaluations: int = 0
 
-    def take(self, partition: Partition | None, bound_bytes: int | None) -> None:
-        if bound_bytes is not None:
-            self.bound_bytes = max(self.bound_bytes, bound_bytes)
+    @property
+    def score(self) -> int | None:
+        return None if self.rank is None else self.problem.prices.score(self.rank)
+
+    def take(self, partition: Partition | None, bound: int | None) -> None:
+        if bound is not None:
+            self.bound = max(self.bound, bound)
         if partition is None:
             return
         self.plans += 1
-        cost = self.problem.cost(partition)
+        rank = self.problem.rank_of_plan(partition)
         self.idle_plans = self.idle_plans + 1 if self.problem.evaluations == self._evaluations else 0
         self._evaluations = self.problem.evaluations
-        if isinstance(cost, Cost) and self._improves(partition, cost.dram_bytes):
-            self.best, self.dram_bytes = partition, cost.dram_bytes
-            seconds = perf_counter() - self.started
-            self.trace.append(TracePoint(self.plans, self.problem.evaluations, seconds, cost.dram_bytes))
+        if rank is not None and self._improves(partition, rank):
+            self._keep(partition, rank)
 
-    def _improves(self, partition: Partition, dram_bytes: int) -> bool:
-        """Fewer bytes, or as many in fewer groups."""
-        if self.best is None or self.dram_bytes is None:
+    def _keep(self, partition: Partition, rank: int) -> None:
+        cost = self.problem.cost(partition)
+        if isinstance(cost, Cost):
+            self.best, self.rank, self.dram_bytes = partition, rank, cost.dram_bytes
+            seconds, score = perf_counter() - self.started, self.problem.prices.score(rank)
+            self.trace.append(TracePoint(self.plans, self.problem.evaluations, seconds, cost.dram_bytes, score))
+
+    def _improves(self, partition: Partition, rank: int) -> bool:
+        """Less rank (fewer bytes), or as much in fewer groups."""
+        if self.best is None or self.rank is None:
             return True
-        return (dram_bytes, len(partition)) < (self.dram_bytes, len(self.best))
+        return (rank, len(partition)) < (self.rank, len(self.best))
 
     def progress(self) -> Progress:
-        seconds = perf_counter() - self.started
-        return Progress(self.dram_bytes, self.bound_bytes, self.plans, self.problem.evaluations, seconds)
+        seconds, problem = perf_counter() - self.started, self.problem
+        return Progress(
+            self.dram_bytes, self.bound, self.plans, problem.evaluations, seconds, self.score, problem.prices.unit
+        )
 
     def status(self) -> Status:
         if self.best is None:
-            return Status.infeasible if self.bound_bytes >= NO_PLAN_BYTES else Status.budget
-        if self.dram_bytes == self.bound_bytes:
+            return Status.infeasible if self.bound >= NO_PLAN else Status.budget
+        if self.score == self.bound:
             return Status.optimal
         return Status.budget if self.stopped else Status.feasible
 
@@ -120,6 +135,7 @@ def solve(
     machine: Machine | None = None,
     scheme: str = "mixed",
     model: CostModel | None = None,
+    objective: Objective = "dram",
     search: Searcher | None = None,
     splitter: Splitter | None = None,
     max_plans: int | None = None,
@@ -129,12 +145,14 @@ def solve(
     provenance: Provenance | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Solution:
-    """The plan that moves the fewest bytes between buffer and DRAM.
+    """The plan that moves the fewest bytes between buffer and DRAM, or is the best by another objective.
 
     Args:
         graph: the network, from :func:`fusecut.load` or :func:`fusecut.zoo`.
         buffer: on-chip capacity, ``"256KiB"`` or bytes, 8-bit tensors and weights; or give ``machine``.
         scheme: ``mixed``, ``lbdf`` or ``layerwise``; or give any cost ``model``.
+        objective: ``dram``; or ``energy`` or ``latency``, for a ``machine`` that says what bytes, MACs
+            and cycles cost (:mod:`fusecut.objective`). Bound, gap and status are of that objective.
         search: the searcher, by default :class:`fusecut.search.Exact`.
         splitter: what the searcher's infeasible groups are split by; by default
             :class:`fusecut.split.Random`. ``Exact``, ``LazyExact`` and ``Greedy`` need none.
@@ -148,17 +166,18 @@ def solve(
 
     Raises:
         FusecutError: neither or both of ``buffer`` and ``machine`` given.
-        UnitError, MachineError, UnknownNameError: see there.
+        UnitError, MachineError, UnknownNameError: see there; a machine that does not say enough for
+            the objective.
     """
     if (buffer is None) == (machine is None):
         raise FusecutError("give either a buffer size or a machine")
     machine = machine if machine is not None else Machine.of(buffer or 0)
     model = model if model is not None else scheme_model(scheme)
     search = search if search is not None else Exact()
-    problem = Problem(graph, machine, model, splitter)
+    problem = Problem(graph, machine, model, splitter, objective)
     run = _Run(problem)
     if _alone(problem, hopeless=True):
-        run.bound_bytes = NO_PLAN_BYTES
+        run.bound = NO_PLAN
     else:
         _drive(run, search, Budget(max_plans, max_evaluations, max_seconds), seed, on_progress)
     if provenance is None:
@@ -174,11 +193,11 @@ def _drive(
     endless = getattr(search, "endless", False)
     budget = budget.for_endless() if endless else budget
     try:
-        for partition, bound_bytes in proposals:
-            run.take(partition, bound_bytes)
+        for partition, bound in proposals:
+            run.take(partition, bound)
             if on_progress is not None:
                 on_progress(run.progress())
-            if endless and run.dram_bytes == run.bound_bytes:
+            if endless and run.score == run.bound:
                 return
             if budget.spent(run.plans, run.problem.evaluations, perf_counter() - run.started, run.idle_plans):
                 run.stopped = True
@@ -197,8 +216,9 @@ def _alone(problem: Problem, hopeless: bool) -> list[tuple[str, Infeasible]]:
     found = []
     for i, op in enumerate(problem.graph.ops):
         planned = problem.plan(1 << i)
-        floor = problem.buffer_floor.extend(0, problem.buffer_floor.start, i)
-        if isinstance(planned, Infeasible) and (floor > problem.capacity_bytes) is hopeless:
+        floor = problem.buffer_floor
+        never = floor.again_bytes(floor.extend(0, floor.start, i), problem.capacity_bytes) >= NEVER_BYTES
+        if isinstance(planned, Infeasible) and never is hopeless:
             found.append((op.name, planned))
     return found
 
@@ -207,13 +227,15 @@ def _solution(run: _Run, machine: Machine, seed: int, provenance: Provenance) ->
     problem, best = run.problem, run.best
     planned = problem.finished(best) if best is not None else ()
     cost = sum((p.cost for p in planned), NO_COST)
+    bound = run.bound if run.bound < NO_PLAN else 0
+    objective = problem.prices.objective
     return Solution(
         machine=machine,
         partition=best,
         planned=planned,
         cost=cost,
         status=run.status(),
-        bound_bytes=run.bound_bytes if run.bound_bytes < NO_PLAN_BYTES else 0,
+        bound_bytes=bound if objective == "dram" else problem.floor_bytes(),
         floor_bytes=problem.graph.touch_once_bytes(problem.graph.everything),
         layerwise_bytes=layerwise_bytes(problem.graph, machine),
         plans_proposed=run.plans,
@@ -224,6 +246,8 @@ def _solution(run: _Run, machine: Machine, seed: int, provenance: Provenance) ->
         trace=tuple(run.trace),
         refusals=tuple(_refusals(problem)) if best is None else (),
         notes=problem.graph.notes,
+        objective=objective,
+        bound_score=bound,
     )
 
 

@@ -56,3 +56,24 @@ def render_table(
     system: Literal["standard"] | None = "standard" if colour else None
     Console(file=out, width=width, force_terminal=colour, color_system=system, legacy_windows=False).print(table)
     return "\n".join(line.rstrip() for line in out.getvalue().rstrip("\n").split("\n"))
+
+
+def html_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], caption: str = "") -> str:
+    """The same table for a notebook. Cells are text, whatever is in them.
+
+    >>> html_table([Column("op", "left")], [["<b>"]]).count("&lt;b&gt;")
+    1
+    """
+    from html import escape
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        styled = (
+            f'<{tag} style="text-align:{column.align}">{escape(cell)}</{tag}>'
+            for column, cell in zip(columns, cells, strict=True)
+        )
+        return f"<tr>{''.join(styled)}</tr>"
+
+    head = line("th", [column.heading for column in columns])
+    body = "".join(line("td", row) for row in rows)
+    title = f'<caption style="text-align:left;caption-side:top">{escape(caption)}</caption>' if caption else ""
+    return f"<table>{title}<thead>{head}</thead><tbody>{body}</tbody></table>"

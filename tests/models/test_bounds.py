@@ -12,9 +12,8 @@ from row_nets import everyday_net, groups_of, odd_net
 from fusecut.cost import Infeasible
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
-from fusecut.models._bounds import AxisBounds, removable
+from fusecut.models._bounds import RowBounds, removable
 from fusecut.models.lbdf import LineBuffer
-from fusecut.ops import COLS
 from fusecut.testing import Net
 
 SWITCHES = [
@@ -136,7 +135,7 @@ def test_the_floor_never_exceeds_what_any_group_of_many_networks_needs(model: Li
 def test_a_larger_group_never_lowers_the_bound_of_a_tensor() -> None:
     rng = np.random.default_rng(3)
     for graph in nets(60):
-        bounds = AxisBounds(graph)
+        bounds = RowBounds(graph)
         group = 0
         before = [bounds.rows(t, group) for t in range(len(graph.tensors))]
         for op in rng.permutation(len(graph)):
@@ -150,21 +149,21 @@ def test_a_pair_of_readers_holds_the_rows_between_the_early_and_the_late_one() -
     net = Net()
     x = net.input(1, 20, 4)
     net.add(net.conv(net.conv(net.conv(x, 1), 1), 1), x)
-    assert AxisBounds(net.graph()).pairs(x) == [(0b1001, 4), (0b0001, 3), (0b1000, 1)]
+    assert RowBounds(net.graph()).pairs(x) == [(0b1001, 4), (0b0001, 3), (0b1000, 1)]
 
 
 def test_a_tensor_nobody_reads_holds_one_row() -> None:
     net = Net()
     y = net.conv(net.input(1, 8, 4), 1)
-    assert AxisBounds(net.graph()).rows(y, 0b1) == 1
+    assert RowBounds(net.graph()).rows(y, 0b1) == 1
 
 
-def test_columns_have_bounds_of_their_own() -> None:
+def test_pixels_have_bounds_of_their_own() -> None:
     net = Net()
     x = net.input(1, 9, 9)
     net.op("conv", [x], (1, 9, 9), kernel=(1, 5), strides=(1, 1), dilations=(1, 1), pads=(0, 2, 0, 2))
     graph = net.graph()
-    assert (AxisBounds(graph).rows(x, 1), AxisBounds(graph, COLS).rows(x, 1)) == (1, 5)
+    assert (RowBounds(graph).rows(x, 1), RowBounds(graph, pixels=True).rows(x, 1)) == (1, 5)
 
 
 def test_rows_below_the_last_demanded_one_do_not_count() -> None:
@@ -172,7 +171,7 @@ def test_rows_below_the_last_demanded_one_do_not_count() -> None:
     net = Net()
     x = net.input(1, 8, 4)
     net.conv(net.conv(x, 1, kernel=1), 1, kernel=1, stride=3)
-    assert AxisBounds(net.graph()).demand == [6, 2]
+    assert RowBounds(net.graph()).demand == [6, 2]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from numpy.random import Generator
 from row_nets import everyday_net, groups_of, odd_net, shifted_net
 
 from fusecut.ir import Graph, Group
-from fusecut.models._bounds import AxisBounds
+from fusecut.models._bounds import RowBounds
 from fusecut.models._events import RowMachine
-from fusecut.models._program import Program, lower
+from fusecut.models._program import Pass, Program, lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.ops import row_maps
 from fusecut.testing import Net, random_graph
@@ -84,7 +84,7 @@ class Judge:
             if ring.maker == stream:
                 self.live[r].add(row)
                 verdict.peaks[r] = max(verdict.peaks[r], len(self.live[r]))
-        held = sum(len(rows) * ring.row_bytes for rows, ring in zip(self.live, self.program.rings, strict=True))
+        held = sum(ring.nbytes(len(rows)) for rows, ring in zip(self.live, self.program.rings, strict=True))
         verdict.pooled = max(verdict.pooled, held)
 
     def _wants(self, reader: int, lo: tuple[int, ...], row: int) -> bool:
@@ -114,8 +114,8 @@ class Run:
     bounds: list[int]
 
 
-def judged_runs(label: str, graph: Graph, group: Group, bounds: AxisBounds) -> Iterator[Run]:
-    program = lower(graph, bounds.maps, group)
+def judged_runs(label: str, graph: Graph, group: Group, bounds: RowBounds) -> Iterator[Run]:
+    program = lower(graph, bounds.maps, Pass(group))
     least = [bounds.rows(ring.tensor, group) for ring in program.rings]
     for policy, arrival in POLICIES.items():
         judge = Judge(program)
@@ -141,7 +141,7 @@ def campaign(family: str) -> tuple[Run, ...]:
     runs: list[Run] = []
     for seed in range(count):
         graph = draw(np.random.default_rng(seed))
-        bounds = AxisBounds(graph)
+        bounds = RowBounds(graph)
         for group in groups_of(graph, GROUPS_OF_A_NET):
             runs += judged_runs(f"{family} net {seed}", graph, group, bounds)
     return tuple(runs)
@@ -223,7 +223,7 @@ def rows_needed(graph: Graph, reader: int, row: int) -> dict[int, int]:
 
 def needs_at_most_what_earlier_readers_need(graph: Graph) -> bool:
     """Whether no reader of a tensor asks for a row before the readers that it depends on do."""
-    maps, demand = row_maps(graph), AxisBounds(graph).demand
+    maps, demand = row_maps(graph), RowBounds(graph).demand
     last = {
         (t, reader): [
             max(row)
@@ -278,8 +278,8 @@ def skip_chain(rng: Generator) -> Graph:
 def test_on_chains_with_skips_every_ring_is_at_its_lower_bound(policy: str) -> None:
     for seed in range(300):
         graph = skip_chain(np.random.default_rng(seed))
-        bounds = AxisBounds(graph)
-        program = lower(graph, bounds.maps, graph.everything)
+        bounds = RowBounds(graph)
+        program = lower(graph, bounds.maps, Pass(graph.everything))
         assert ordered_by_ancestry(graph, graph.everything)
         peaks = RowMachine(program, POLICIES[policy]).run().peaks
         assert peaks == [bounds.rows(ring.tensor, graph.everything) for ring in program.rings], f"seed {seed}"
@@ -303,7 +303,7 @@ def _pairs(runs: tuple[Run, ...]) -> Iterator[tuple[Run, Run]]:
 
 
 def _static_bytes(run: Run) -> int:
-    return sum(max(p, 1) * ring.row_bytes for p, ring in zip(run.peaks, run.program.rings, strict=True))
+    return sum(ring.nbytes(max(p, 1)) for p, ring in zip(run.peaks, run.program.rings, strict=True))
 
 
 # Chains ------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ def random_chain(rng: Generator) -> Graph:
 
 def widest_windows(graph: Graph) -> list[int]:
     """By tensor: the largest window over the rows that the end of the chain demands, walked backwards."""
-    maps = AxisBounds(graph).maps
+    maps = RowBounds(graph).maps
     widest = [1] * len(graph.tensors)
     last = graph.tensors[graph.outputs[0]].rows - 1
     for index in reversed(range(len(graph))):
@@ -333,7 +333,7 @@ def widest_windows(graph: Graph) -> list[int]:
 def test_on_chains_the_peak_is_the_largest_clipped_window(policy: str) -> None:
     for seed in range(300):
         graph = random_chain(np.random.default_rng(seed))
-        program = lower(graph, AxisBounds(graph).maps, graph.everything)
+        program = lower(graph, RowBounds(graph).maps, Pass(graph.everything))
         peaks = RowMachine(program, POLICIES[policy]).run().peaks
         widest = widest_windows(graph)
         assert peaks == [widest[ring.tensor] for ring in program.rings], f"seed {seed}"
@@ -393,8 +393,8 @@ def test_the_lower_bound_is_the_fewest_rows_any_schedule_holds(block: int) -> No
     """Networks with more than ``MOST_STATES`` states are left out."""
     for seed in range(20 * block, 20 * block + 20):
         graph = tiny_net(np.random.default_rng(seed))
-        bounds = AxisBounds(graph)
-        program = lower(graph, bounds.maps, graph.everything)
+        bounds = RowBounds(graph)
+        program = lower(graph, bounds.maps, Pass(graph.everything))
         if prod(last + 1 for last in program.last) > MOST_STATES:
             continue
         for r, ring in enumerate(program.rings):
@@ -421,7 +421,7 @@ def fewest_bytes(program: Program) -> int:
                 max(peak, height(program, r, after)) if program.rings[r].maker == stream else peak
                 for r, peak in enumerate(peaks)
             )
-            total = sum(p * ring.row_bytes for p, ring in zip(risen, program.rings, strict=True))
+            total = sum(ring.nbytes(p) for p, ring in zip(risen, program.rings, strict=True))
             heappush(queue, (total, after, risen))
 
 
@@ -454,7 +454,7 @@ def not_optimal(nets: Iterator[Graph]) -> int:
     model = LineBuffer()
     return sum(
         model.demand(graph, graph.everything).lines_bytes
-        != fewest_bytes(lower(graph, AxisBounds(graph).maps, graph.everything))
+        != fewest_bytes(lower(graph, RowBounds(graph).maps, Pass(graph.everything)))
         for graph in nets
     )
 
@@ -479,7 +479,7 @@ def test_sinks_are_served_by_the_share_of_the_input_they_need() -> None:
     x = net.input(1, 8, 4)
     fine, coarse = net.conv(x, 1, kernel=1), net.pool(x)
     graph = net.graph(fine, coarse)
-    program = lower(graph, AxisBounds(graph).maps, graph.everything)
+    program = lower(graph, RowBounds(graph).maps, Pass(graph.everything))
     order: list[tuple[int, int]] = []
     RowMachine(program, True, observer=lambda s, q: order.append((program.op[s], q))).run()
     made = [event for event in order if event[0] >= 0]
@@ -490,7 +490,7 @@ def test_the_machine_stops_as_soon_as_the_limit_is_exceeded() -> None:
     net = Net()
     net.conv(net.input(4, 16, 8), 4, kernel=5)
     graph = net.graph()
-    program = lower(graph, AxisBounds(graph).maps, graph.everything)
+    program = lower(graph, RowBounds(graph).maps, Pass(graph.everything))
     fits = RowMachine(program, True, limit=6 * 32).run()
     over = RowMachine(program, True, limit=6 * 32 - 1).run()
     assert (fits.overflown, over.overflown) == (False, True)
@@ -500,6 +500,6 @@ def test_a_tensor_between_two_groups_is_a_sink_of_one_and_an_input_of_the_other(
     net = Net()
     net.conv(net.conv(net.input(1, 8, 4), 1), 1)
     graph = net.graph()
-    maps = AxisBounds(graph).maps
-    first, second = lower(graph, maps, 0b01), lower(graph, maps, 0b10)
+    maps = RowBounds(graph).maps
+    first, second = lower(graph, maps, Pass(0b01)), lower(graph, maps, Pass(0b10))
     assert (first.op[first.sinks[0]], second.op[0], second.op[1]) == (0, -1, 1)

@@ -10,9 +10,9 @@ import pytest
 from fusecut.cost import Cost, Infeasible, Planned
 from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
-from fusecut.models._bounds import AxisBounds
+from fusecut.models._bounds import RowBounds
 from fusecut.models._events import RowMachine
-from fusecut.models._program import Program, lower
+from fusecut.models._program import Pass, Program, lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.ops import row_maps
 from fusecut.partition import Partition
@@ -58,7 +58,7 @@ def whole_cost(graph: Graph, groups: list[int], model: LineBuffer = MODEL) -> Co
 
 
 def program_of(graph: Graph) -> Program:
-    return lower(graph, AxisBounds(graph).maps, graph.everything)
+    return lower(graph, RowBounds(graph).maps, Pass(graph.everything))
 
 
 # Worked examples ---------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from row_nets import groups_of
 from fusecut.cost import Infeasible, Planned
 from fusecut.ir import Graph, Group, bits, mask_of
 from fusecut.machine import Machine
-from fusecut.models._bounds import AxisBounds
+from fusecut.models._bounds import RowBounds
 from fusecut.models._events import RowMachine
-from fusecut.models._passes import Pass, certain_readers, passes_of
-from fusecut.models._program import lower
+from fusecut.models._passes import certain_readers, passes_of
+from fusecut.models._program import Pass, lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.ops import axis_map
 from fusecut.testing import Net, random_graph
@@ -206,11 +206,11 @@ def test_no_pass_rejoins_a_reduction_of_its_own() -> None:
 
 def pass_bytes(graph: Graph, part: Pass) -> int:
     """What one pass holds by the better of both policies run to the end, vectors that wait included."""
-    program = lower(graph, AxisBounds(graph).maps, part.run, part.leaving)
+    program = lower(graph, RowBounds(graph).maps, part)
     sums = []
     for arrival in (True, False):
         peaks = RowMachine(program, arrival).run(to_the_end=True).peaks
-        sums.append(sum(max(1, p) * ring.row_bytes for p, ring in zip(peaks, program.rings, strict=True)))
+        sums.append(sum(ring.nbytes(max(1, p)) for p, ring in zip(peaks, program.rings, strict=True)))
     return part.resident_bytes + min(sums)
 
 

@@ -10,9 +10,9 @@ from row_nets import everyday_net, groups_of, odd_net
 
 from fusecut.ir import Graph
 from fusecut.machine import Machine
-from fusecut.models._bounds import AxisBounds
+from fusecut.models._bounds import RowBounds
 from fusecut.models._events import RowMachine
-from fusecut.models._program import Lowering, Program, Ring, lower
+from fusecut.models._program import Lowering, Pass, Program, Ring, lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.testing import Net
 
@@ -271,9 +271,9 @@ def slot_runs(switches: Lowering, count: int) -> Iterator[tuple[str, list[int], 
     for seed in range(count):
         for draw in (everyday_net, odd_net):
             graph = draw(np.random.default_rng(seed))
-            maps = AxisBounds(graph).maps
+            maps = RowBounds(graph).maps
             for group in groups_of(graph, 4):
-                program, plain = lower(graph, maps, group, switches=switches), lower(graph, maps, group)
+                program, plain = lower(graph, maps, Pass(group), switches=switches), lower(graph, maps, Pass(group))
                 for arrival in (True, False):
                     judge = SlotJudge(program, plain)
                     peaks = RowMachine(program, arrival, observer=judge.see).run().peaks

@@ -12,7 +12,7 @@ import pytest
 from fusecut.bonds import components
 from fusecut.ir import Graph, bits
 from fusecut.partition import Partition
-from fusecut.search.encoding import crossed, merged, mutated, random_plan, root_bound, score
+from fusecut.search.encoding import _neighbours, crossed, merged, mutated, random_plan, root_bound, score
 from fusecut.testing import Net, all_partitions, brute_force, random_graph, random_problem
 
 GRAPHS = [random_graph(np.random.default_rng(100 + seed), 3 + seed % 6, inputs=1 + seed % 2) for seed in range(20)]
@@ -146,6 +146,31 @@ def test_a_merge_takes_along_what_lies_between() -> None:
     a, b, c, d = (graph.op_index[name] for name in ("first", "second", "elementwise2", "beside"))
     groups = merged(graph, Partition.singletons(graph).groups, a, c)
     assert sorted(groups) == sorted([1 << a | 1 << b | 1 << c, 1 << d])
+
+
+def ladder() -> Graph:
+    """Six ops, each reads all before it: every pair of groups is a pair of neighbours."""
+    net = Net()
+    made = [net.input(2, 8, 8)]
+    for _ in range(6):
+        made.append(net.conv(net.concat(*made) if len(made) > 1 else made[0], 2))
+    return net.graph(made[-1])
+
+
+@pytest.mark.parametrize("graph", [residual(), ladder(), *GRAPHS[5:9]])
+def test_neighbours_are_drawn_half_as_often_for_each_group_between_them(graph: Graph) -> None:
+    plan, rng, draws = Partition.singletons(graph), np.random.default_rng(8), 3000
+    weights = {}
+    for u in range(len(graph)):
+        for v in bits(graph.succs[u]):
+            first, second = (next(g for g in plan.groups if g >> op & 1) for op in (u, v))
+            if first != second:
+                weights[first, second] = 0.5 ** (len(plan) - len(merged(graph, plan.groups, u, v)) - 1)
+    drawn = Counter(_neighbours(graph, plan, rng) for _ in range(draws))
+    assert set(drawn) <= set(weights)
+    for pair, weight in weights.items():
+        share = weight / sum(weights.values())
+        assert abs(drawn[pair] / draws - share) < 4.5 * (share * (1 - share) / draws) ** 0.5 + 1e-3
 
 
 def test_a_random_edit_splits_merges_and_moves() -> None:

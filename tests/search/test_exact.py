@@ -43,7 +43,7 @@ def outcome(problem: Problem, search: Searcher, truth: tuple[int, int] | None, s
     bounds: list[int] = []
     plans: list[tuple[int, int, Partition]] = []
     for proposal in proposals(search, problem):
-        bounds += [] if proposal.bound_bytes is None else [proposal.bound_bytes]
+        bounds += [] if proposal.bound is None else [proposal.bound]
         plan = proposal.partition
         cost = problem.cost(plan) if plan is not None else None
         if plan is not None and isinstance(cost, Cost):
@@ -230,7 +230,7 @@ for seed in range(12):
     problem = Problem(graph, Machine(900), scheme_model("mixed"))
     for proposal in Exact(first_effort=40).propose(problem, np.random.default_rng(0)):
         plan = proposal.partition
-        print(seed, proposal.bound_bytes, plan and plan.names(), problem.evaluations)
+        print(seed, proposal.bound, plan and plan.names(), problem.evaluations)
 """
 
 
@@ -251,7 +251,7 @@ def test_fresh_processes_propose_the_same_whatever_the_hash_seed() -> None:
 def test_the_generator_has_no_influence(model: str) -> None:
     runs = [
         [
-            (p.partition and p.partition.groups, p.bound_bytes)
+            (p.partition and p.partition.groups, p.bound)
             for p in proposals(Exact(), small_problem(3, model), np.random.default_rng(state))
         ]
         for state in (0, 1)

@@ -42,7 +42,7 @@ def solved(problem: Problem, search: Searcher) -> tuple[int | None, int]:
     """(bytes of the last plan if it runs, the last bound)."""
     best, bound = None, 0
     for proposal in search.propose(problem, np.random.default_rng(0)):
-        bound = proposal.bound_bytes or bound
+        bound = proposal.bound or bound
         cost = problem.cost(proposal.partition) if proposal.partition is not None else None
         best = cost.dram_bytes if isinstance(cost, Cost) else best
     return best, bound

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from statistics import median
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import fusecut as fc
 from fusecut.cost import Cost
 from fusecut.problem import Problem
-from fusecut.search import Exact, LocalSearch, RandomSearch, Searcher
+from fusecut.search import NSGA2, Annealing, Exact, LocalSearch, RandomSearch, Searcher
 from fusecut.solve import solve
 from fusecut.testing import brute_force, random_problem
 
@@ -55,3 +56,12 @@ def test_mobilenet_is_solved_to_half_a_percent_in_two_thousand_plans() -> None:
     assert optimum.status is fc.Status.optimal and found.plans_proposed == 2000
     assert found.cost.dram_bytes <= 1.005 * optimum.cost.dram_bytes
     assert found.evaluations < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", [LocalSearch(), NSGA2(), Annealing()], ids=lambda search: search.name)
+def test_a_densely_connected_network_is_solved_to_five_percent_in_five_thousand_plans(search: Searcher) -> None:
+    net = fc.zoo("densenet121")
+    optimum = solve(net, "256KiB", scheme="lbdf").cost.dram_bytes
+    found = [solve(net, "256KiB", scheme="lbdf", search=search, max_plans=5000, seed=seed) for seed in range(3)]
+    assert optimum >= 0.95 * median(solution.cost.dram_bytes for solution in found)

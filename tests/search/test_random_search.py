@@ -11,7 +11,7 @@ from fusecut.cost import Cost
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import RandomSearch
-from fusecut.split import CostGuided
+from fusecut.split import CostGuided, Random
 from fusecut.testing import brute_force, random_problem
 
 
@@ -34,8 +34,9 @@ def test_it_finds_the_optimum_of_small_problems() -> None:
         assert min(cost.dram_bytes for cost in costs if isinstance(cost, Cost)) == best
 
 
-def test_an_infeasible_group_is_split_once_and_remembered() -> None:
+def test_an_infeasible_group_is_split_once_and_remembered_where_the_splitter_does_not_redraw() -> None:
     problem, rng = random_problem(3, 6), np.random.default_rng(0)
+    problem.splitter = Random(redraws=False)
     whole = Partition(problem.graph, components(problem.graph, problem.graph.everything))
     first = problem.repaired(whole, rng)
     splits, evaluations = problem.splits, problem.evaluations

@@ -95,9 +95,12 @@ def test_the_contract_catches_a_searcher_that_breaks_a_rule(
         lambda: LocalSearch(0),
         lambda: NSGA2(1),
         lambda: NSGA2(objectives=()),
+        lambda: NSGA2(crossover=1.5),
+        lambda: NSGA2(crossover=float("nan")),
         lambda: Annealing(warm_up=0),
         lambda: Annealing(cold=0),
         lambda: Annealing(hot=0.1, cold=0.2),
+        lambda: Annealing(hot=float("inf")),
         lambda: CostGuided(0),
     ],
 )

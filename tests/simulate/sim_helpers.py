@@ -12,8 +12,8 @@ from fusecut.errors import PartitionError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.models._events import RowMachine
-from fusecut.models._passes import Pass, passes_of
-from fusecut.models._program import Program, lower
+from fusecut.models._passes import passes_of
+from fusecut.models._program import Pass, Program, lower
 from fusecut.ops import row_maps
 from fusecut.partition import Partition
 from fusecut.problem import Problem
@@ -88,16 +88,13 @@ def whole_tensors(compute: Compute, inputs: dict[str, Array]) -> dict[int, Array
 
 def model_order(graph: Graph, schedule: Schedule, number: int) -> list[Event]:
     """The events of one pass in the order of the cost model's own schedule."""
-    passes = passes_of(graph, schedule.group) if schedule.passes > 1 else (Pass(schedule.group, None, 0),)
-    part = passes[number]
-    program = lower(graph, row_maps(graph), part.run, part.leaving)
+    passes = passes_of(graph, schedule.group) if schedule.passes > 1 else (Pass(schedule.group),)
+    program = lower(graph, row_maps(graph), passes[number])
     keys = _keys(program)
     events: list[Event] = []
 
     def observe(stream: int, row: int) -> None:
-        _, tensor, _ = key = keys[stream]
-        if key[0] != LOADER or graph.producer[tensor] < 0 or not schedule.group >> graph.producer[tensor] & 1:
-            events.append((key, row))
+        events.append((keys[stream], row))
 
     RowMachine(program, schedule.policy != "dd", observer=observe).run()
     return events

@@ -14,7 +14,7 @@ from fusecut.errors import SimulationError
 from fusecut.ir import Graph, Op
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer
-from fusecut.models._bounds import AxisBounds
+from fusecut.models._bounds import RowBounds
 from fusecut.ops import axis_map
 from fusecut.rowmap import RowMap
 from fusecut.schedule import Schedule
@@ -76,7 +76,7 @@ def test_a_ring_at_its_minimum_can_spare_no_row(seed: int) -> None:
         planned = LineBuffer().plan(graph, graph.everything, Machine(100_000))
         if not isinstance(planned, Planned) or not graph.is_connected(graph.everything):
             continue
-        bounds = AxisBounds(graph)
+        bounds = RowBounds(graph)
         for at, hold in enumerate(planned.schedule.holds):
             if hold.rows > 1 and hold.rows == bounds.rows(hold.tensor, graph.everything):
                 tried += 1
@@ -157,17 +157,58 @@ def test_a_tensor_without_a_ring_is_named() -> None:
         execute(graph, Machine(100_000), [Planned(schedule, planned.cost)])
 
 
-def test_rings_of_part_rows_are_refused() -> None:
+def test_a_ring_that_is_not_whole_rows_is_refused() -> None:
+    graph = residual()
+    planned = plan_of(graph)
+    first = planned.schedule.holds[0]
+    schedule = replace(planned.schedule, holds=(replace(first, nbytes=first.nbytes - 1), *planned.schedule.holds[1:]))
+    with pytest.raises(SimulationError, match=f"is granted {first.nbytes - 1} B, which is not {first.rows} rows of"):
+        execute(graph, Machine(100_000), [Planned(schedule, planned.cost)])
+
+
+def test_one_pixel_less_is_one_too_few() -> None:
     graph = residual()
     planned = LineBuffer(granularity="pixel").plan(graph, graph.everything, Machine(100_000))
     assert isinstance(planned, Planned)
-    with pytest.raises(SimulationError, match="only rings of whole rows can be executed"):
-        execute(graph, Machine(100_000), [planned])
+    at = next(i for i, h in enumerate(planned.schedule.holds) if h.tensor == graph.inputs[0])
+    hold = planned.schedule.holds[at]
+    assert (hold.rows, hold.cols) == (4, 4)  # three rows and pixels of delay, and the pixel that comes in
+    holds = list(planned.schedule.holds)
+    holds[at] = replace(hold, cols=hold.cols - 1, nbytes=hold.nbytes - 3)
+    short = replace(planned.schedule, holds=tuple(holds))
+    with pytest.raises(SimulationError, match=r"load of 't0', row 3, column 3 cannot be made: the 27 pixels held of"):
+        execute(graph, Machine(100_000), [Planned(short, planned.cost)])
+
+
+def test_an_operand_that_is_still_needed_cannot_be_written_over() -> None:
+    """The sum may take the place of the convolution's result, not of the input, which a window still needs."""
+    graph = residual()
+    planned = LineBuffer(inline_elementwise=True).plan(graph, graph.everything, Machine(100_000))
+    assert isinstance(planned, Planned)
+    last = planned.schedule.holds[-1]
+    assert last.over == (3,)
+    holds = tuple(h for h in planned.schedule.holds[:-1] if h.tensor != 0)
+    wrong = replace(planned.schedule, holds=(*holds, replace(last, over=(0,))))
+    with pytest.raises(SimulationError, match="the schedule grants no ring for 't3'"):
+        execute(graph, Machine(100_000), [Planned(wrong, planned.cost)])
+    strange = replace(planned.schedule, holds=(*planned.schedule.holds[:-1], replace(last, over=(1,))))
+    with pytest.raises(SimulationError, match="'t4' cannot be written over 't1': it is not made of it"):
+        execute(graph, Machine(100_000), [Planned(strange, planned.cost)])
+
+
+def test_passes_that_do_not_say_what_they_run_are_refused() -> None:
+    net = Net("excite")
+    graph = net.graph(net.squeeze_excite(net.conv(net.input(4, 16, 16), 8), 2))
+    planned = LineBuffer(squeeze_excite="two_pass").plan(graph, graph.everything, Machine(1000))
+    assert isinstance(planned, Planned)
+    silent = replace(planned.schedule, runs=())
+    with pytest.raises(SimulationError, match="the schedule does not say what each of 2 passes runs"):
+        execute(graph, Machine(1000), [Planned(silent, planned.cost)])
 
 
 def test_an_unknown_scheme_is_refused_by_name() -> None:
     graph = residual()
     planned = plan_of(graph)
     strange = replace(planned.schedule, scheme="magic")
-    with pytest.raises(SimulationError, match="scheme 'magic' cannot be executed, only those of layerwise, lbdf"):
+    with pytest.raises(SimulationError, match=r"scheme 'magic' cannot be executed, only those of .*layerwise, lbdf"):
         execute(graph, Machine(100_000), [Planned(strange, planned.cost)])

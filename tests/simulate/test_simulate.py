@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import fusecut as fc
-from fusecut.errors import SimulationError
+from fusecut.errors import PlanError, SimulationError
 from fusecut.frontend.weights import network
+from fusecut.models import Layerwise, LineBuffer, WithFallback
 from fusecut.plan_file import load_plan, to_json
 from fusecut.simulate import execute, simulate, write_trace
 from fusecut.simulate.compute import Compute
-from fusecut.simulate.memory import Buffer, Dram, Ring
+from fusecut.simulate.memory import Buffer, Dram, Lane, Ring
 from fusecut.solution import Provenance
 from fusecut.testing import Net
 from fusecut.zoo import load, path
@@ -92,6 +93,37 @@ def test_a_plan_file_is_executed_on_the_network_it_names(tmp_path: Path) -> None
         simulate(changed)
 
 
+def test_a_plan_file_says_what_each_pass_runs_and_files_that_do_not_are_read_too(tmp_path: Path) -> None:
+    from fusecut.load import fingerprint
+
+    model = WithFallback(LineBuffer(squeeze_excite="two_pass"), Layerwise())
+    solution = fc.solve(load("mobilenet_v3_small"), buffer="64KiB", model=model)
+    name = "zoo:mobilenet_v3_small"
+    about = replace(
+        solution.provenance,
+        model=name,
+        model_sha256=fingerprint(name),
+        granularity="folded",
+        scheme="lbdf",
+        options=(("squeeze_excite", "two_pass"),),
+    )
+    data = json.loads(to_json(replace(solution, provenance=about)))
+    at, twice = next((i, g) for i, g in enumerate(data["groups"]) if g["schedule"]["passes"] == 2)
+    first, last = twice["schedule"]["runs"]
+    assert {*first, *last} == set(twice["schedule"]["order"]) and first != last
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert load_plan(file).planned[at].schedule == solution.planned[at].schedule
+    twice["schedule"]["runs"] = [last, first]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(PlanError, match=f"the passes of group {at} run other ops than here; solve the network again"):
+        load_plan(file)
+    for group in data["groups"]:
+        del group["schedule"]["runs"]
+    file.write_text(json.dumps(data), encoding="utf-8")
+    assert load_plan(file).planned == solution.planned
+
+
 def test_another_network_than_the_plans_is_refused() -> None:
     with pytest.raises(SimulationError, match=r"resnet18\.onnx is not the network of this plan: it has no op"):
         simulate(solved(), model=path("resnet18"))
@@ -138,7 +170,7 @@ def test_the_trace_says_what_is_on_chip_and_perfetto_opens_it(tmp_path: Path) ->
     for sample in simulation.trace:
         held[sample.label] = sample.nbytes
         most = max(most, sum(held.values()))
-    assert most == simulation.groups[0].pooled_bytes
+    assert most == simulation.groups[0].executed.pooled_buffer_bytes
     assert held == {"weights of a": 144, "weights of b": 144, "t0": 0, "t1": 0, "t2": 0}
     write_trace(simulation, tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
@@ -160,17 +192,18 @@ def test_a_buffer_gives_what_it_has_and_no_more() -> None:
 
 
 def test_a_ring_forgets_and_what_it_forgot_is_not_a_number() -> None:
-    ring = Ring("x", 2, 4, (3,), "float32")
+    ring = Ring("x", 2, 32, (3,), "float32")
+    lane = Lane("x", ring)
     for row in range(3):
-        ring.push(row, np.full(3, row, np.float32))
-    window = ring.window(1, 2, str)
+        lane.push(row, np.full(3, row, np.float32))
+    window = lane.window(1, 2, str)
     assert window is not None and window[:, 0].tolist() == [1, 2]
     with pytest.raises(SimulationError, match="op q reads row 0 of 'x', which was evicted \\(2 rows held\\)"):
-        ring.window(0, 1, lambda: "op q")
+        lane.window(0, 1, lambda: "op q")
     with pytest.raises(SimulationError, match="op q reads row 3 of 'x', which is not made yet"):
-        ring.window(2, 3, lambda: "op q")
-    ring.forget_below(2)
-    assert ring.data is not None and np.isnan(ring.data[1]).all() and ring.live_rows == 1
+        lane.window(2, 3, lambda: "op q")
+    lane.forget_below(2)
+    assert ring.data is not None and np.isnan(ring.data[1]).all() and ring.live_bytes == 4
 
 
 def test_dram_keeps_one_row_of_every_name_and_counts_it() -> None:

@@ -42,6 +42,30 @@ def test_a_splitter_that_gives_up_is_replaced_by_the_random_one_and_counted() ->
     assert problem.fallbacks == problem.splits > 0 == plain.fallbacks
 
 
+def test_a_group_is_split_at_random_anew_each_time() -> None:
+    problem = random_problem(1, 12)
+    rng = np.random.default_rng(0)
+    drawn = {problem.repaired(whole(problem), rng).groups for _ in range(20)}
+    assert len(drawn) > 5 and problem.splits >= 20
+
+
+def test_a_group_whose_splitter_gave_up_is_split_at_random_anew_without_asking_again() -> None:
+    problem = random_problem(1, 12)
+    problem.splitter = GivesUp()
+    rng = np.random.default_rng(0)
+    drawn = {problem.repaired(whole(problem), rng).groups for _ in range(20)}
+    infeasible = sum(not problem.fits(group) for group in whole(problem).groups)
+    assert len(drawn) > 5 and problem.splits > problem.fallbacks == infeasible
+
+
+def test_without_redraws_a_group_is_split_in_one_way() -> None:
+    problem = random_problem(1, 12)
+    problem.splitter = Random(redraws=False)
+    rng = np.random.default_rng(0)
+    drawn = {problem.repaired(whole(problem), rng).groups for _ in range(20)}
+    assert len(drawn) == 1 and problem.splits == sum(not problem.fits(group) for group in whole(problem).groups)
+
+
 def test_the_random_splitter_is_the_default() -> None:
     plain, named = random_problem(2, 12), random_problem(2, 12)
     named.splitter = Random()

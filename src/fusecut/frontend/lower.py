@@ -28,7 +28,10 @@ _MISFITS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, Valu
 
 
 class Lowering:
-    """Makes the graph of one file. Use once: ``Lowering(source, inputs).graph()``."""
+    """Makes the graph of one file. Use once: ``Lowering(source, inputs).graph()``.
+
+    ``values`` and ``node_of`` then say what every name of the file is, and which node an op came from.
+    """
 
     def __init__(self, source: Source, inputs: Inputs) -> None:
         self.source = source
@@ -39,6 +42,7 @@ class Lowering:
         self.index: dict[str, int] = {}
         self.ops: list[Op] = []
         self.names: set[str] = set()
+        self.node_of: dict[str, Node] = {}
 
     def graph(self) -> Graph:
         """The graph with one op per node that computes.
@@ -81,6 +85,7 @@ class Lowering:
             self.values[name] = replace(self.values[name], roles=draft.roles)
             outputs.append(self._tensor(self.values[name]))
         name = self._unique(draft.name or node.name)
+        self.node_of[name] = node
         self.ops.append(
             Op(
                 name=name,

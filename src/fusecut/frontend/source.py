@@ -50,8 +50,7 @@ def read(path: str | Path) -> Source:
         ModelError: anything that is not a sortable ONNX graph without control flow.
     """
     file = Path(path)
-    model = _parse(file, _content(file))
-    model = _inlined(file, model)
+    model = model_of(file)
     graph = model.graph
     nodes = _nodes(file, graph.node)
     constants = _constants(file, graph)
@@ -68,6 +67,16 @@ def read(path: str | Path) -> Source:
         recorded={v.name: v.type for v in (*graph.value_info, *graph.output)},
         opsets={o.domain: o.version for o in model.opset_import} or {"": 1},
     )
+
+
+def model_of(path: str | Path) -> onnx.ModelProto:
+    """The model of a file without local functions; weights in other files stay references.
+
+    Raises:
+        ModelError: not an ONNX model, or too large a one.
+    """
+    file = Path(path)
+    return _inlined(file, _parse(file, _content(file)))
 
 
 def _content(file: Path) -> bytes:

@@ -31,11 +31,12 @@ MAX_ELEMENTS: Final = 1 << 28
 
 @dataclass(frozen=True)
 class Layout:
-    """Dimensions of one image of a tensor, and which axes are rows and images (None: there is none)."""
+    """Dimensions of one image of a tensor, and which axes are rows, images (None: there is none) and columns."""
 
     dims: Dims
     row_axis: int | None = None
     batch_axis: int | None = None
+    col_axes: tuple[int, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -45,6 +46,11 @@ class Layout:
     def row_shape(self) -> Dims:
         """Shape of one row: the dimensions without the row axis."""
         return tuple(d for a, d in enumerate(self.dims) if a != self.row_axis)
+
+    @property
+    def pixel_shape(self) -> Dims:
+        """Shape of one column of one row: the dimensions without row axis and column axes."""
+        return tuple(d for a, d in enumerate(self.dims) if a != self.row_axis and a not in self.col_axes)
 
 
 @dataclass(frozen=True)
@@ -178,23 +184,10 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
     from fusecut.frontend.inputs import Asked, resolve
     from fusecut.frontend.lower import Lowering
     from fusecut.frontend.source import read
-    from fusecut.frontend.values import Node
-    from fusecut.frontend.view import Draft
-
-    class Recording(Lowering):
-        """Remembers which node each op came from, and the nodes that came to nothing."""
-
-        def __init__(self) -> None:
-            super().__init__(source, inputs)
-            self.node_of: dict[str, Node] = {}
-
-        def _op(self, node: Node, draft: Draft) -> None:
-            super()._op(node, draft)
-            self.node_of[self.ops[-1].name] = node
 
     source = read(path)
     inputs = resolve(source, Asked(None, dict(input_shapes or {})))
-    lowering = Recording()
+    lowering = Lowering(source, inputs)
     lowering.graph()
     opset = source.opsets.get("", 1)
     steps = {}
@@ -239,7 +232,8 @@ def _layout(value: Value) -> Layout:
         return Layout(value.dims)
     dims = tuple(1 if r == "N" else d for d, r in zip(value.dims, value.roles, strict=True))
     batch = value.roles.find("N")
-    return Layout(dims, value.row_axis, None if batch < 0 else batch)
+    columns = tuple(a for a, role in enumerate(value.roles) if role == "W")
+    return Layout(dims, value.row_axis, None if batch < 0 else batch, columns)
 
 
 def _constants(
@@ -248,7 +242,7 @@ def _constants(
     here = _values_in(file)
     readers: dict[str, tuple[str, int]] = {}
     for node in nodes:
-        for operand, name in enumerate(node.inputs):
+        for operand, name in enumerate(node.inputs if node.op_type not in _BLIND else ()):
             readers.setdefault(name, (node.op_type, operand))
     known: dict[str, Array] = {}
     missing: dict[str, Missing] = {}
@@ -261,6 +255,9 @@ def _constants(
             missing[name] = Missing(value.dims, value.dtype not in _FLOATS, *readers.get(name, ("", 0)))
     return Constants(known, here, missing, seed)
 
+
+_BLIND: Final = frozenset({"CastLike", "Shape", "Size"})
+"""Readers that do not look at values, which say nothing of what the values should be."""
 
 _FLOATS: Final = frozenset({1, 10, 11, 16})
 """TensorProto data types float, float16, double, bfloat16."""

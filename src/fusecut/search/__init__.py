@@ -15,11 +15,11 @@ from fusecut.search.greedy import Greedy
 from fusecut.search.lazy_exact import LazyExact
 from fusecut.search.local import LocalSearch
 from fusecut.search.nsga2 import NSGA2
-from fusecut.search.protocol import NO_PLAN_BYTES, Proposal, Searcher
+from fusecut.search.protocol import NO_PLAN, Proposal, Searcher
 from fusecut.search.random import RandomSearch
 
 __all__ = [
-    "NO_PLAN_BYTES",
+    "NO_PLAN",
     "NSGA2",
     "SEARCHERS",
     "Annealing",

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from fusecut.cost import BufferFloor, Infeasible
+from fusecut.cost import NEVER_BYTES, BufferFloor, Infeasible
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 
 
 class Reach:
-    """For each op, the later ops that some group can hold together with it, by the buffer floor.
+    """For each op, the later ops that some group worth having can hold together with it, by the floor.
 
-    Two ops v before w share a group only if the floor of their convex closure fits. ``floor`` is
-    the model's own unless another one is given.
+    Two ops v before w share a group only if their convex closure moves fewer than ``limit_bytes`` again.
+    ``floor`` is the model's own unless another one is given. Without a limit all that is feasible counts;
+    with the distance between a known plan and a bound of all plans, no plan worse than the known one does.
     """
 
-    def __init__(self, problem: Problem, floor: BufferFloor | None = None) -> None:
+    def __init__(self, problem: Problem, floor: BufferFloor | None = None, limit_bytes: int = NEVER_BYTES) -> None:
+        self.limit_bytes = limit_bytes
         self.graph = problem.graph
         self.floor = problem.buffer_floor if floor is None else floor
         self.capacity = problem.capacity_bytes
@@ -43,16 +45,20 @@ class Reach:
             inside = [p for p in bits(graph.preds[mate]) if p == op or graph.descendants[op] >> p & 1]
             if any(p not in closures for p in inside):
                 continue
-            closure, nbytes = max((closures[p] for p in inside), key=lambda c: (c[0].bit_count(), c[0]))
+            closure, mark = max((closures[p] for p in inside), key=lambda c: (c[0].bit_count(), c[0]))
             for p in inside:
                 for missing in bits(closures[p][0] & ~closure):
-                    closure, nbytes = closure | 1 << missing, floor.extend(closure, nbytes, missing)
-            nbytes = floor.extend(closure, nbytes, mate)
-            if nbytes <= self.capacity:
-                closures[mate] = (closure | low, nbytes)
+                    closure, mark = closure | 1 << missing, floor.extend(closure, mark, missing)
+            mark = floor.extend(closure, mark, mate)
+            if floor.again_bytes(mark, self.capacity) < self.limit_bytes:
+                closures[mate] = (closure | low, mark)
                 mates |= low
                 near |= graph.succs[mate]
         return mates
+
+    def alone(self, op: int) -> bool:
+        """Whether the op can share a group with none of its neighbours, so with nobody."""
+        return not self.mates(op) and not any(self.mates(p) >> op & 1 for p in bits(self.graph.preds[op]))
 
     def seeds(self, ideal: Group) -> list[int]:
         """Ready ops from which the next group may be grown without losing every best plan.
@@ -117,9 +123,10 @@ class ForcedCuts:
       add up, and best[k] packs them into path[k:]. Windows with a forced tensor inside count 0.
 
     ``settled[op]`` is what executing the op takes off the bound, so that the remainder after an
-    ideal is a sum over the ops outside it. It is consistent: the group that leads from one ideal to
-    the next holds no whole window and no forced pair, and where it ends inside a window it writes
-    a tensor that somebody reads later. O(sum of path lengths * closure).
+    ideal is a sum over the ops outside it; ``windows[op]`` is the part for windows. It is
+    consistent: the group that leads from one ideal to the next holds no whole window and no forced
+    pair, and where it ends inside a window it writes a tensor that somebody reads later.
+    O(sum of path lengths * closure).
     """
 
     def __init__(self, problem: Problem, reach: Reach) -> None:
@@ -127,6 +134,7 @@ class ForcedCuts:
         self.graph, self.reach = graph, reach
         self.extra = [0] * len(graph)
         self.settled = [0] * len(graph)
+        self.windows = [0] * len(graph)
         self.apart = [0] * len(graph.tensors)
         self.total_bytes = 0
         if not problem.touches_once:
@@ -143,7 +151,8 @@ class ForcedCuts:
     def _alone(self, problem: Problem) -> None:
         graph, floor = self.graph, self.reach.floor
         for i in range(len(graph)):
-            if floor.extend(0, floor.start, i) > problem.capacity_bytes:
+            mark = floor.extend(0, floor.start, i)
+            if floor.again_bytes(mark, problem.capacity_bytes) >= NEVER_BYTES:
                 planned = problem.plan(1 << i)
                 if not isinstance(planned, Infeasible):
                     self.extra[i] = planned.cost.dram_bytes - graph.touch_once_bytes(1 << i)
@@ -167,12 +176,7 @@ class ForcedCuts:
         """Whether no group can hold both of two readers, a before b."""
         if self.graph.descendants[a] >> b & 1:
             return not self.reach.mates(a) >> b & 1
-        return self._lonely(a) or self._lonely(b)
-
-    def _lonely(self, op: int) -> bool:
-        """Whether the op can share a group with none of its neighbours, so with nobody."""
-        mates, graph = self.reach.mates, self.graph
-        return not mates(op) and not any(mates(p) >> op & 1 for p in bits(graph.preds[op]))
+        return self.reach.alone(a) or self.reach.alone(b)
 
     def _windows(self, path: list[int]) -> None:
         ends = self._window_ends(path)
@@ -183,7 +187,8 @@ class ForcedCuts:
             if ends[k] < len(path):
                 best[k] = max(best[k], min(cut[k : ends[k]]) + best[ends[k]])
         for k, op in enumerate(path):
-            self.settled[op] += best[k] - best[k + 1]
+            self.windows[op] = best[k] - best[k + 1]
+            self.settled[op] += self.windows[op]
 
     def _cut_bytes(self, op: int, successor: int) -> int:
         """Least bytes of separating two ops, beyond what is forced: the tensors between them, out and in."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Group, bits
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
@@ -17,18 +18,19 @@ from fusecut.search._cuts import ForcedCuts, Reach
 class Step(NamedTuple):
     """A group that may come next.
 
-    ``dram_bytes`` it moves at least, ``floor_bytes`` it holds at least, ``rest_bytes`` everything
-    after it must still move at least.
+    ``dram_bytes`` touching everything once moves, ``again_bytes`` it moves beyond that at least,
+    ``rest_bytes`` everything after it must still move at least. ``mark`` belongs to the floor.
     """
 
     group: Group
     dram_bytes: int
-    floor_bytes: int
+    mark: int
     rest_bytes: int
+    again_bytes: int = 0
 
 
 class Lattice:
-    """Steps between ideals of one problem, pruned by the monotone buffer floor only.
+    """Steps between ideals of one problem, pruned by the monotone floor only.
 
     ``rest_bytes`` of an ideal bounds what the ops outside it must still move: their weights, every
     tensor that crosses the ideal once, network inputs not yet read, network outputs not yet made,
@@ -54,21 +56,23 @@ class Lattice:
         self._stays = [t in graph.output_set or not graph.consumer_mask[t] for t in range(len(graph.tensors))]
         self.whole = cuts.total_bytes
 
-    def groups_from(self, ideal: Group, rest_bytes: int) -> Iterator[Step]:
-        """Groups that may follow an ideal and whose buffer floor fits, each once: all that a best plan needs.
+    def groups_from(self, ideal: Group, rest_bytes: int, spare_bytes: int = NEVER_BYTES) -> Iterator[Step]:
+        """Groups that may follow an ideal, each once: all that a best plan needs.
 
         A connected group that starts at a ready op grows by one successor at a time, together with
         that successor's missing ancestors: every connected down-set is reached that way, and every
         set on the way is connected. A branch decides on one successor: taken, or never taken.
+        Groups that move ``spare_bytes`` or more again are left out, and so is whatever would hold them.
         A single op is proposed whatever its floor: another scheme may run it.
         """
         start = Step(0, 0, self.floor.start, rest_bytes)
         banned = 0
         for seed in self.reach.seeds(ideal):
-            yield from self._grow(ideal, self._add(start, ideal, seed), banned, self.graph.succs[seed])
+            first = self._add(start, ideal, seed)
+            yield from self._grow(ideal, first, banned, self.graph.succs[seed], spare_bytes)
             banned |= 1 << seed
 
-    def _grow(self, ideal: Group, start: Step, banned: Group, frontier: Group) -> Iterator[Step]:
+    def _grow(self, ideal: Group, start: Step, banned: Group, frontier: Group, spare_bytes: int) -> Iterator[Step]:
         graph, capacity = self.graph, self.capacity
         self.steps += 1
         yield start
@@ -85,9 +89,10 @@ class Lattice:
             for op in bits(closure):
                 step = self._add(step, ideal, op)
                 frontier |= graph.succs[op]
-            if step.floor_bytes <= capacity:
+            again = self.floor.again_bytes(step.mark, capacity)
+            if again < spare_bytes:
                 self.steps += 1
-                yield step
+                yield step._replace(again_bytes=again) if again else step
                 stack.append((step, banned, frontier & ~step.group & ~banned))
 
     def _add(self, step: Step, ideal: Group, op: int) -> Step:
@@ -115,4 +120,4 @@ class Lattice:
                 rest -= size[t]
             if graph.consumer_mask[t]:
                 rest += size[t]
-        return Step(after, dram, self.floor.extend(group, step.floor_bytes, op), rest)
+        return Step(after, dram, self.floor.extend(group, step.mark, op), rest)

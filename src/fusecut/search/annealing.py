@@ -21,17 +21,18 @@ _Walk = Coroutine[Proposal, None, Partition]
 
 @dataclass(frozen=True)
 class Annealing:
-    """One plan, one edit at a time; a worse plan is accepted with probability exp(-bytes / T).
+    """One plan, one edit at a time; a worse plan is accepted with probability exp(-score added / T).
 
-    Kirkpatrick, Gelatt & Vecchi, Science 1983. The scale is the median of the bytes that one edit
-    adds, where it adds any, to the best of ``warm_up`` random plans. T falls from ``hot`` to
+    Kirkpatrick, Gelatt & Vecchi, Science 1983. The scale is the median of the score (bytes, unless the
+    problem has another objective) that one edit adds, where it adds any, to the best of ``warm_up``
+    random plans. T falls from ``hot`` to
     ``cold`` times the scale, by a constant factor for each plan, over ``cooling_plans`` plans; then
     the search goes on from its best plan, from half way (geometrically) between hot and cold again.
     A plan with fewer groups that cannot run is always accepted, with more of them never. Never ends
-    by itself. O(V + E + groups) for each plan.
+    by itself. O(V + E + groups^2) for each plan.
 
     Raises:
-        FusecutError: no warm-up, no cooling, or not 0 < ``cold`` <= ``hot``.
+        FusecutError: no warm-up, no cooling, or not 0 < ``cold`` <= ``hot`` < infinity.
     """
 
     cooling_plans: int = 5_000
@@ -43,8 +44,8 @@ class Annealing:
     endless = True
 
     def __post_init__(self) -> None:
-        if min(self.warm_up, self.cooling_plans) < 1 or not 0 < self.cold <= self.hot:
-            raise FusecutError("annealing needs warm_up and cooling_plans of at least 1, and 0 < cold <= hot")
+        if min(self.warm_up, self.cooling_plans) < 1 or not 0 < self.cold <= self.hot < math.inf:
+            raise FusecutError("annealing needs warm_up and cooling_plans of at least 1, and 0 < cold <= hot, finite")
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
         """The warm-up, then one walk after the other, for ever."""
@@ -69,7 +70,7 @@ class Annealing:
             near = problem.repaired(mutated(problem.graph, plan, rng), rng)
             added.append(score(problem, near)[1] - score(problem, plan)[1])
             yield Proposal(near)
-        return median([nbytes for nbytes in added if nbytes > 0] or [1])
+        return median([more for more in added if more > 0] or [1])
 
     def _walk(self, problem: Problem, plan: Partition, rng: Generator, heat: tuple[float, float], plans: int) -> _Walk:
         here = least = score(problem, plan)

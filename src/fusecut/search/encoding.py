@@ -21,11 +21,14 @@ and a chain of V ops, which has one order, gets each plan of k groups with proba
 **One edit**, each kind with probability 1/3 where it applies (:func:`mutated`):
 
 * *split*: a uniformly drawn group of two ops or more is cut at a random directed bond.
-* *merge*: of the edges between groups one is drawn uniformly; its two groups become one, together
-  with every group on a path between them (else they would wait for each other).
-* *move*: an edge u -> v between groups is drawn uniformly, and one of its ends. u leaves for the
-  group of v with everything in its own group that depends on it (usually nothing), or v for the
-  group of u with everything in its group that it depends on; parts that fall off stay as groups.
+* *merge*: of the pairs of neighbouring groups (one reads from the other) one is drawn uniformly; the
+  two become one, together with the m groups on paths between them (else they would wait for each
+  other). A pair is kept with probability 2^-m, else another one is drawn: most neighbours in a
+  densely connected network are far apart, and what lies between is mostly too much for a buffer.
+* *move*: such a pair is drawn in the same way, and uniformly an edge u -> v between its groups and
+  one of its ends. u leaves for the group of v with everything in its own group that depends on it
+  (usually nothing), or v for the group of u with everything in its group that it depends on; parts
+  that fall off stay as groups.
 
 Merge and split lead from any plan to any other, so every plan is reachable.
 """
@@ -44,7 +47,9 @@ from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
 
 Score = tuple[int, int, int]
-"""(groups that cannot run, DRAM bytes, largest buffer): less is better, in this order."""
+"""(groups that cannot run, score of the others, largest buffer): less is better, in this order.
+
+The score is DRAM bytes unless the problem has another objective."""
 
 
 def random_plan(graph: Graph, rng: Generator) -> Partition:
@@ -61,20 +66,22 @@ def random_plan(graph: Graph, rng: Generator) -> Partition:
 
 
 def mutated(graph: Graph, plan: Partition, rng: Generator) -> Partition:
-    """The plan after one random edit; the plan itself for a graph of one op. O(groups + V + E)."""
-    edges = _edges_between(graph, plan.groups)
+    """The plan after one random edit; the plan itself for a graph of one op. O(V + E + groups^2)."""
     wide = [group for group in plan.groups if group & (group - 1)]
-    kinds = [*(["split"] if wide else []), *(["merge", "move"] if edges else [])]
+    joined = any(plan.needs.values())
+    kinds = [*(["split"] if wide else []), *(["merge", "move"] if joined else [])]
     if not kinds:
         return plan
     kind = kinds[int(rng.integers(len(kinds)))]
     if kind == "split":
         group = wide[int(rng.integers(len(wide)))]
-        return Partition(graph, _replaced(plan.groups, group, random_bond(graph, group, rng)))
+        return Partition(graph, _replaced(plan.groups, group, random_bond(graph, group, rng)), plan)
+    first, second = _neighbours(graph, plan, rng)
+    edges = [(u, v) for v in bits(second) for u in bits(graph.preds[v] & first)]
     u, v = edges[int(rng.integers(len(edges)))]
     if kind == "move":
-        return Partition(graph, _moved(graph, plan.groups, u, v, forward=bool(rng.integers(2))))
-    return Partition(graph, merged(graph, plan.groups, u, v))
+        return Partition(graph, _moved(graph, plan.groups, u, v, forward=bool(rng.integers(2))), plan)
+    return Partition(graph, merged(graph, plan.groups, u, v), plan)
 
 
 def crossed(graph: Graph, first: Partition, second: Partition, rng: Generator) -> Partition:
@@ -87,7 +94,7 @@ def crossed(graph: Graph, first: Partition, second: Partition, rng: Generator) -
     kept = list(first.groups[: int(rng.integers(len(first) + 1))])
     done = sum(kept)
     rest = [part for group in second.groups for part in components(graph, group & ~done)]
-    return Partition(graph, [*kept, *rest])
+    return Partition(graph, [*kept, *rest], first)
 
 
 def merged(graph: Graph, groups: Sequence[Group], u: int, v: int) -> list[Group]:
@@ -115,20 +122,21 @@ def merged(graph: Graph, groups: Sequence[Group], u: int, v: int) -> list[Group]
 
 def score(problem: Problem, plan: Partition) -> Score:
     """How good a plan is; only groups never met before are priced."""
-    unfit = dram = buffer = 0
+    unfit = rank = buffer = 0
     for group in plan.groups:
         planned = problem.plan(group)
         if isinstance(planned, Infeasible):
             unfit += 1
         else:
-            dram += planned.cost.dram_bytes
+            rank += problem.rank_of(group, planned.cost)
             buffer = max(buffer, planned.cost.buffer_bytes)
-    return unfit, dram, buffer
+    return unfit, problem.prices.score(rank), buffer
 
 
 def root_bound(problem: Problem) -> int:
-    """Bytes that every plan moves, from shapes and forced cuts: the bound where an exact search starts."""
-    return ForcedCuts(problem, Reach(problem)).total_bytes
+    """What every plan scores at least, from shapes and forced cuts: the bound where an exact search starts."""
+    forced = ForcedCuts(problem, Reach(problem)).total_bytes
+    return problem.prices.score(problem.prices.rank(problem.graph.everything, forced))
 
 
 def _moved(graph: Graph, groups: Sequence[Group], u: int, v: int, forward: bool) -> list[Group]:
@@ -145,9 +153,38 @@ def _replaced(groups: Sequence[Group], group: Group, parts: Sequence[Group]) -> 
     return [*groups[:place], *parts, *groups[place + 1 :]]
 
 
-def _edges_between(graph: Graph, groups: Sequence[Group]) -> list[tuple[int, int]]:
-    """Edges (u, v) that lead from one group to another, in a fixed order."""
-    return [(u, v) for group in groups for u in bits(group) for v in bits(graph.succs[u] & ~group)]
+def _neighbours(graph: Graph, plan: Partition, rng: Generator) -> tuple[Group, Group]:
+    """Two groups, the second of which reads from the first, drawn as the module says.
+
+    Ends, since some pair has no group between: two that follow each other on a longest path of groups.
+    O(V + E), and O(groups) for each pair that is drawn.
+    """
+    before = _before(graph, plan)
+    pairs = [(k, j) for j, (direct, _) in enumerate(before) for k in direct]
+    while True:
+        k, j = pairs[int(rng.integers(len(pairs)))]
+        first, reached = plan.groups[k], before[j][1]
+        between = sum(1 for i in range(k + 1, j) if plan.groups[i] & reached and first & before[i][1])
+        if not between or rng.random() < 0.5**between:
+            return first, plan.groups[j]
+
+
+def _before(graph: Graph, plan: Partition) -> list[tuple[list[int], Group]]:
+    """For each group those that it reads from, by place, and the ops of all that it waits for."""
+    place = [0] * len(graph)
+    for k, group in enumerate(plan.groups):
+        for i in bits(group):
+            place[i] = k
+    found: list[tuple[list[int], Group]] = []
+    for group in plan.groups:
+        direct, waits, needed = [], 0, plan.needs[group]
+        while needed:
+            k = place[(needed & -needed).bit_length() - 1]
+            direct.append(k)
+            needed &= ~plan.groups[k]
+            waits |= plan.groups[k] | found[k][1]
+        found.append((direct, waits))
+    return found
 
 
 def _preds(graph: Graph, group: Group) -> Group:

@@ -18,15 +18,17 @@ from typing import Final, NamedTuple
 
 from numpy.random import Generator as Random
 
-from fusecut.cost import Infeasible
+from fusecut.cost import NEVER_BYTES, FitFloor
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
-from fusecut.search.protocol import NO_PLAN_BYTES, Proposal
+from fusecut.search._ranking import Ranking
+from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
+_FIRST_GROUPS: Final = 300
 _BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
 """Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
@@ -40,7 +42,7 @@ class _Label(NamedTuple):
     group: Group
     reached: int
     parent: Group
-    rest: int
+    rest_bytes: int
     verified: bool
 
 
@@ -54,8 +56,9 @@ class _Settled(NamedTuple):
 class Exact:
     """Best plan and proof; anytime.
 
-    Costs are compared as (DRAM bytes, number of groups): of equally good plans the one with the
-    fewest groups wins, then the one met first in a fixed order, so the answer is reproducible.
+    Plans are compared as (rank, number of groups), rank being DRAM bytes unless the problem has another
+    objective: of equally good plans the one with the fewest groups wins, then the one met first in a
+    fixed order, so the answer is reproducible.
 
     ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
     found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan
@@ -72,39 +75,71 @@ class Exact:
     def propose(self, problem: Problem, rng: Random) -> Iterator[Proposal]:
         """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
         search = AStar(problem)
-        yield Proposal(Partition.singletons(problem.graph), search.bound_bytes())
+        yield Proposal(Partition.singletons(problem.graph), search.bound())
+        if not isinstance(problem.buffer_floor, FitFloor):
+            search = yield from self._narrowed(problem, search)
         yield from search.run(self.first_effort)
         if not search.done:
             yield from self._beams(problem, search)
             yield from search.run(self.effort)
 
+    def _narrowed(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
+        """Where any group can run at a price: a search among groups that a plan better than a first one can pay for.
+
+        What no such plan can hold together is cut in all of them, which raises the bound and lowers what a
+        group can pay; repeated while that helps.
+        """
+        yield from self._first_plan(problem, search)
+        spare = search.spare_bytes()
+        while True:
+            narrow = AStar(problem, Reach(problem, limit_bytes=spare))
+            narrow.adopt(search)
+            less = narrow.spare_bytes()
+            if less >= spare - spare // 50:
+                return narrow
+            search, spare = narrow, less
+
+    def _first_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """The best plan among groups that fit as they are, where the floor tells them; else a beam's."""
+        fits = getattr(problem.buffer_floor, "fits", None)
+        if fits is None:
+            plan = yield from beam_plan(search, 1, _FIRST_GROUPS, self.beam_effort)
+        else:
+            easy = AStar(problem, Reach(problem, fits))
+            for proposal in easy.run(self.first_effort):
+                yield Proposal(proposal.partition)
+            plan = easy.groups() if problem.graph.everything in easy.settled else None
+        yield from search.take(plan)
+
     def _beams(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         lattice = search.lattice
         end = lattice.steps + self.beam_effort
         for width, groups in _BEAMS:
-            plan = yield from beam_plan(lattice, problem, width, groups, end)
+            plan = yield from beam_plan(search, width, groups, end)
             yield from search.take(plan)
             if lattice.steps >= end:
                 return
 
 
 class AStar:
-    """The search itself. ``price`` gives the bytes of a group, None if it cannot run: the model's
+    """The search itself. ``price`` gives the rank of a group, None if it cannot run: the model's
     answer, or, for a search that asks later, what it must be at least."""
 
     def __init__(
         self, problem: Problem, reach: Reach | None = None, price: Callable[[Group], int | None] | None = None
     ) -> None:
         self.problem = problem
-        self.price = price or self._ask
+        self.price = price or problem.rank
         reach = reach or Reach(problem)
-        self.lattice = Lattice(problem, reach, ForcedCuts(problem, reach))
+        cuts = ForcedCuts(problem, reach)
+        self.lattice = Lattice(problem, reach, cuts)
+        self.ranking = Ranking(problem, reach, cuts)
         self.scale = len(problem.graph) + 1
         self.settled: dict[Group, _Settled] = {}
         self.best: int | None = None
         self.done = False
-        start = self.lattice.whole
-        self.open = [_Label(start * self.scale, 0, 0, 0, 0, 0, start, True)]
+        start = self.ranking.whole(self.lattice.whole)
+        self.open = [_Label(start * self.scale, 0, 0, 0, 0, 0, self.lattice.whole, True)]
 
     def take(self, plan: list[Group] | None) -> Iterator[Proposal]:
         """A plan from elsewhere: labels that cannot beat it are dropped from now on."""
@@ -115,7 +150,19 @@ class AStar:
             self.best = score
             self.open = [label for label in self.open if label.bound < score]
             heapq.heapify(self.open)
-            yield Proposal(Partition(self.problem.graph, plan), self.bound_bytes())
+            yield Proposal(Partition(self.problem.graph, plan), self.bound())
+
+    def adopt(self, other: AStar) -> None:
+        """Take over the best plan of another search of the same problem."""
+        self.best = other.best
+
+    def spare_bytes(self, label: _Label | None = None) -> int:
+        """What a group after a label must not move again beyond touching everything once, or the plan is no better."""
+        per_byte = self.problem.prices.tariff.per_byte
+        if self.best is None or not per_byte:
+            return NEVER_BYTES
+        bound = self.open[0].bound if label is None else label.bound
+        return max(0, self.best - bound) // self.scale // per_byte + 1
 
     def run(self, effort: int) -> Iterator[Proposal]:
         """Settle ideals until the whole network is one of them, or the effort is spent."""
@@ -127,29 +174,30 @@ class AStar:
             self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
             if label.ideal == self.problem.graph.everything:
                 self.best, self.done, self.open = label.reached, True, []
-                yield Proposal(Partition(self.problem.graph, self.groups()), label.reached // self.scale)
+                yield Proposal(Partition(self.problem.graph, self.groups()), self.bound())
                 return
             self._expand(label)
             if self.lattice.steps >= shown + _STEPS_PER_PROPOSAL:
                 shown = self.lattice.steps
-                yield Proposal(None, self.bound_bytes())
+                yield Proposal(None, self.bound())
         self.done = not self.open
-        yield Proposal(None, self.bound_bytes())
+        yield Proposal(None, self.bound())
 
-    def bound_bytes(self) -> int:
-        """No plan moves fewer bytes: the most promising label, or the best plan if none is left."""
-        scores = [self.open[0].bound] if self.open else []
-        scores += [self.best] if self.best is not None else []
-        return min(scores) // self.scale if scores else NO_PLAN_BYTES
+    def bound(self) -> int:
+        """No plan scores less: the most promising label, or the best plan if none is left."""
+        bounds = [self.open[0].bound] if self.open else []
+        bounds += [self.best] if self.best is not None else []
+        return self.problem.prices.score(min(bounds) // self.scale) if bounds else NO_PLAN
 
     def groups(self) -> list[Group]:
         """The best plan, once the whole network is settled."""
         return _path(self.settled, self.problem.graph.everything)
 
     def _expand(self, label: _Label) -> None:
-        for step in self.lattice.groups_from(label.ideal, label.rest):
-            reached = label.reached + step.dram_bytes * self.scale + 1
-            bound = reached + step.rest_bytes * self.scale
+        for step in self.lattice.groups_from(label.ideal, label.rest_bytes, self.spare_bytes(label)):
+            spent, left = self.ranking.step(label.ideal, step)
+            reached = label.reached + spent * self.scale + 1
+            bound = reached + left * self.scale
             if self.best is not None and bound >= self.best:
                 continue
             ideal = label.ideal | step.group
@@ -167,44 +215,40 @@ class AStar:
             return False
         reached = self.settled[label.parent].reached + price
         if reached > label.reached:
-            bound = reached + label.rest * self.scale
+            bound = reached + label.bound - label.reached
             if self.best is None or bound < self.best:
                 heapq.heappush(self.open, label._replace(bound=bound, reached=reached, verified=True))
             return False
         return True
 
     def _price(self, group: Group) -> int | None:
-        nbytes = self.price(group)
-        return None if nbytes is None else nbytes * self.scale + 1
-
-    def _ask(self, group: Group) -> int | None:
-        planned = self.problem.plan(group)
-        return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes
+        rank = self.price(group)
+        return None if rank is None else rank * self.scale + 1
 
 
-def beam_plan(
-    lattice: Lattice, problem: Problem, width: int, groups: int, end: int
-) -> Generator[Proposal, None, list[Group] | None]:
+def beam_plan(search: AStar, width: int, groups: int, end: int) -> Generator[Proposal, None, list[Group] | None]:
     """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
 
     Each is left by the first ``groups`` groups only. Yields empty proposals, so that the driver can
     stop it between expansions. Returns None when the lattice's effort passes ``end``, or when the
     beam loses itself in ideals that no feasible group leaves. O(ops * width * groups).
     """
+    problem, lattice, ranking = search.problem, search.lattice, search.ranking
     everything = problem.graph.everything
     layers: list[dict[Group, list[_Way]]] = [{} for _ in range(everything.bit_count() + 1)]
     layers[0][0] = []
     settled: dict[Group, _Settled] = {}
-    rests = {0: lattice.whole}
+    rests = {0: _Rest(lattice.whole, 0)}
     for layer in layers:
         for ideal in _most_promising(problem, layer, settled, rests, width):
             yield Proposal(None)
             if lattice.steps > end:
                 return None
-            for step in islice(lattice.groups_from(ideal, rests[ideal]), groups):
+            for step in islice(lattice.groups_from(ideal, rests[ideal].nbytes), groups):
                 after = ideal | step.group
-                rests[after] = step.rest_bytes
-                way = _Way(settled[ideal].reached + step.dram_bytes, step.group, ideal)
+                spent, left = ranking.step(ideal, step)
+                rests[after] = _Rest(step.rest_bytes, left)
+                way = _Way(settled[ideal].reached + spent, step.group, ideal)
                 layers[after.bit_count()].setdefault(after, []).append(way)
         layer.clear()
     return _path(settled, everything) if everything in settled else None
@@ -219,8 +263,15 @@ def _path(settled: dict[Group, _Settled], ideal: Group) -> list[Group]:
     return groups[::-1]
 
 
+class _Rest(NamedTuple):
+    """What is left after an ideal, at least: bytes, and rank."""
+
+    nbytes: int
+    rank: int
+
+
 class _Way(NamedTuple):
-    """A way to an ideal with the bytes that it moves at least."""
+    """A way to an ideal with its rank, at least."""
 
     reached: int
     group: Group
@@ -231,11 +282,13 @@ def _most_promising(
     problem: Problem,
     layer: dict[Group, list[_Way]],
     settled: dict[Group, _Settled],
-    rests: dict[Group, int],
+    rests: dict[Group, _Rest],
     width: int,
 ) -> list[Group]:
     """Up to ``width`` ideals of one size, settled; the model is asked in order of promise only."""
-    ranked = sorted((min(ways, default=_Way(0, 0, 0)).reached + rests[ideal], ideal) for ideal, ways in layer.items())
+    ranked = sorted(
+        (min(ways, default=_Way(0, 0, 0)).reached + rests[ideal].rank, ideal) for ideal, ways in layer.items()
+    )
     kept: list[Group] = []
     for _, ideal in ranked:
         way = _cheapest(problem, settled, layer[ideal]) if ideal else _Settled(0, 0, 0)
@@ -253,9 +306,9 @@ def _cheapest(problem: Problem, settled: dict[Group, _Settled], ways: list[_Way]
     for bound, group, parent in sorted(ways):
         if best is not None and bound >= best.reached:
             break
-        planned = problem.plan(group)
-        if not isinstance(planned, Infeasible):
-            reached = settled[parent].reached + planned.cost.dram_bytes
+        rank = problem.rank(group)
+        if rank is not None:
+            reached = settled[parent].reached + rank
             if best is None or reached < best.reached:
                 best = _Settled(reached, group, parent)
     return best

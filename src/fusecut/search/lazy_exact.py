@@ -18,7 +18,7 @@ from typing import Literal
 
 from numpy.random import Generator
 
-from fusecut.cost import BufferFloor, Infeasible, NoFloor
+from fusecut.cost import BufferFloor, FitFloor, Infeasible, NoFloor
 from fusecut.errors import UnknownNameError
 from fusecut.ir import Graph, Group, mask_of
 from fusecut.partition import Partition
@@ -75,13 +75,13 @@ class LazyExact:
         while True:
             search = AStar(problem, reach, partial(_at_least, problem))
             for proposal in search.run(self.effort):
-                yield Proposal(None, proposal.bound_bytes)
+                yield Proposal(None, proposal.bound)
             if search.best is None:
                 return
             plan = search.groups()
             unknown = [group for group in plan if problem.known(group) is None]
             if not unknown:
-                yield Proposal(Partition(problem.graph, plan), search.bound_bytes())
+                yield Proposal(Partition(problem.graph, plan), search.bound())
                 return
             yield from self._ask(problem, unknown)
 
@@ -100,7 +100,7 @@ class LazyExact:
         return NoFloor() if self.prune == "nothing" else _Static(problem.graph, rows=self.prune == "rows")
 
 
-class _Static:
+class _Static(FitFloor):
     """The weights of a group, and a row of every tensor that it touches, all on chip at once."""
 
     start = 0
@@ -112,16 +112,16 @@ class _Static:
             for t in op.outputs:
                 self._touching[t] |= 1 << index
 
-    def extend(self, group: Group, floor_bytes: int, op: int) -> int:
+    def extend(self, group: Group, mark: int, op: int) -> int:
         graph = self._graph
         this = graph.ops[op]
         new = {t for t in (*this.inputs, *this.outputs) if self._rows and not self._touching[t] & group}
-        return floor_bytes + this.weight_bytes + sum(graph.tensors[t].row_bytes for t in new)
+        return mark + this.weight_bytes + sum(graph.tensors[t].row_bytes for t in new)
 
 
 def _at_least(problem: Problem, group: Group) -> int | None:
-    """Bytes of a group: the model's answer if there is one, else touch-once; None if it cannot run."""
+    """Rank of a group: by the model's answer if there is one, else from shapes; None if it cannot run."""
     planned = problem.known(group)
     if planned is None:
-        return problem.graph.touch_once_bytes(group) if problem.touches_once else 0
-    return None if isinstance(planned, Infeasible) else planned.cost.dram_bytes
+        return problem.least_rank(group)
+    return None if isinstance(planned, Infeasible) else problem.rank_of(group, planned.cost)

@@ -19,7 +19,7 @@ class LocalSearch:
 
     Each step a member drawn uniformly is mutated and repaired. The child takes the place of the
     worst member (the oldest on a tie) unless it is worse than that one or in the population
-    already; the paper leaves this rule open. Never ends by itself. O(V + E + groups) for each plan,
+    already; the paper leaves this rule open. Never ends by itself. O(V + E + groups^2) for each plan,
     and only groups never met before are priced.
 
     Raises:

@@ -35,19 +35,20 @@ class _Member(NamedTuple):
 class NSGA2:
     """The NSGA-II of arXiv 2501.00636 (Deb et al., IEEE TEC 2002), population 10.
 
-    ``objectives`` are minimised together: DRAM bytes of the plan, its largest buffer, its number of
-    groups. Plans with groups that cannot run rank last, by their number. Parents win a tournament
-    of two by (rank, crowding distance). A child is a prefix of one parent's groups with the rest
-    cut as in the other (:func:`fusecut.search.encoding.crossed`) with probability ``crossover``,
-    else a copy of one, and then gets one edit, always; both keep plans valid, infeasible groups are
-    split, and a child that is in the population or among its siblings already gets another edit, a
-    few times. Parents and children compete for the next population. Never ends by itself.
-    O(V + E + groups) for each plan, O(population^2) for each generation.
+    ``objectives`` are minimised together: ``dram``, the score of the plan (DRAM bytes, unless the
+    problem has another objective), its largest buffer, its number of groups. Plans with groups that
+    cannot run rank last, by their number. Parents win a tournament of two by (rank, crowding
+    distance). A child is a prefix of one parent's groups with the rest cut as in the other
+    (:func:`fusecut.search.encoding.crossed`) with probability ``crossover``, else a copy of one,
+    and then gets one edit, always; both keep plans valid, infeasible groups are split, and a child
+    that is in the population or among its siblings already gets another edit, a few times. Parents
+    and children compete for the next population. Never ends by itself. O(V + E + groups^2) for each
+    plan, O(population^2) for each generation.
 
     Raises:
         UnknownNameError: an objective that is not known.
-        FusecutError: a population of less than two or no objective; when it runs, if pymoo is not
-            installed.
+        FusecutError: a population of less than two, no objective, or a ``crossover`` that is no
+            probability; when it runs, if pymoo is not installed.
     """
 
     population: int = 10
@@ -60,6 +61,8 @@ class NSGA2:
     def __post_init__(self) -> None:
         if self.population < 2 or not self.objectives:
             raise FusecutError("a population of at least 2 and one objective or more are needed")
+        if not 0 <= self.crossover <= 1:
+            raise FusecutError(f"crossover is {self.crossover}: it must be at least 0 and at most 1")
         for objective in self.objectives:
             if objective not in OBJECTIVES:
                 raise UnknownNameError("objective", objective, OBJECTIVES)

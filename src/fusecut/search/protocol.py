@@ -10,18 +10,20 @@ from numpy.random import Generator
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 
-NO_PLAN_BYTES: Final = 2**63 - 1
-"""More bytes than any plan moves: as a proven lower bound it says that there is no plan."""
+NO_PLAN: Final = 1 << 256
+"""More than any plan scores under any objective: as a proven lower bound it says that there is no plan."""
 
 
 class Proposal(NamedTuple):
-    """A plan, a proven lower bound of the DRAM bytes of every plan, or both.
+    """A plan, a proven lower bound of the score of every plan, or both.
 
-    A searcher that has proved that no plan is feasible says so with the bound :data:`NO_PLAN_BYTES`.
+    The score is the problem's (:meth:`fusecut.problem.Problem.score`): DRAM bytes, unless it has
+    another objective. A searcher that has proved that no plan is feasible says so with the bound
+    :data:`NO_PLAN`.
     """
 
     partition: Partition | None
-    bound_bytes: int | None = None
+    bound: int | None = None
 
 
 @runtime_checkable

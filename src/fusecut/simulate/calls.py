@@ -111,3 +111,12 @@ def to_slab(rows: Array, layout: Layout) -> Array:
 def to_rows(slab: Array, layout: Layout) -> Array:
     """The inverse of :func:`to_slab`."""
     return slab[None] if layout.row_axis is None else np.moveaxis(slab, layout.row_axis, 0)
+
+
+def column(layout: Layout, x: int) -> tuple[Any, ...]:
+    """Index of a column (one pixel) in a row; with several column axes they are counted like digits."""
+    places = [a - (layout.row_axis is not None and layout.row_axis < a) for a in layout.col_axes]
+    index: list[Any] = [slice(None)] * len(layout.row_shape)
+    for place, at in zip(places, np.unravel_index(x, [layout.dims[a] for a in layout.col_axes]), strict=True):
+        index[place] = int(at)
+    return (*index, ...)

@@ -18,7 +18,7 @@ from fusecut.simulate.calls import Call, Rule, to_rows, to_slab
 from fusecut.simulate.memory import Array, Dram
 from fusecut.simulate.moves import MOVES
 from fusecut.simulate.pointwise import POINTWISE
-from fusecut.simulate.sums import FOLDS, SUMS, State
+from fusecut.simulate.sums import FOLDS, NEUTRAL, SUMS, State
 from fusecut.simulate.synthetic import INVENTED
 from fusecut.simulate.tile_data import TiledRun, Windows
 from fusecut.simulate.windows import WINDOWS
@@ -42,6 +42,31 @@ class Compute:
     def __post_init__(self) -> None:
         self.layouts = [self.network.layouts[t.name] for t in self.graph.tensors]
         self.shapes = {t: layout.row_shape for t, layout in enumerate(self.layouts)}
+
+    @property
+    def stored(self) -> str:
+        """Type of what lies in DRAM and in rings."""
+        return self.dtype
+
+    def slab_in(self, name: str, slab: Array) -> Array:
+        """What arithmetic sees of a stored tensor."""
+        return slab
+
+    def rows_out(self, name: str, rows: Array) -> Array:
+        """What is stored of a tensor."""
+        return rows
+
+    def settled(self, step: Step, name: str, value: Array) -> Array:
+        """What a node hands on."""
+        return value.astype(self.dtype, copy=False)
+
+    def neutral(self, value: float) -> float:
+        """A value that changes nothing when it is folded, as it can be stored."""
+        return value
+
+    def result(self, call: Call) -> Sequence[Array]:
+        """What a node makes."""
+        return rule_of(call.step)(call)
 
     def kernels(self, group: Group) -> Mapping[int, OpKernel]:
         """Kernels of the ops of a group, by op index.
@@ -98,7 +123,7 @@ class Compute:
             raise SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or without data")
         kernel = OpKernel(self, op)
         images = [self._slabs(op, n, dram) for n in range(self.graph.tensors[op.outputs[0]].batch)]
-        products = self._tiled(op, kernel, schedule, [slabs[0] for slabs in images])
+        products = self._tiled(op, kernel, schedule, [kernel.factor(slabs) for slabs in images])
         if products is None:
             return [kernel.all_rows(slabs) for slabs in images]
         return [kernel.rows_after(product) for product in products]
@@ -107,7 +132,8 @@ class Compute:
         slabs = []
         for t in op.inputs:
             rows = self.graph.tensors[t].rows
-            slabs.append(to_slab(dram.data[t][image * rows : (image + 1) * rows], self.layouts[t]))
+            slab = to_slab(dram.data[t][image * rows : (image + 1) * rows], self.layouts[t])
+            slabs.append(self.slab_in(self.graph.tensors[t].name, slab))
         return slabs
 
     def _tiled(self, op: Op, kernel: OpKernel, schedule: Schedule, images: list[Array]) -> list[Array] | None:
@@ -185,6 +211,27 @@ class OpKernel:
     def start(self) -> None:
         self.state, self.cache = None, None
 
+    @property
+    def neutral(self) -> float:
+        """A value that changes nothing when it is folded."""
+        return self.compute.neutral(NEUTRAL.get(self.steps[0].op_type, 0.0))
+
+    def origin(self, name: str) -> str:
+        """The tensor or constant that a name in this op is a copy of."""
+        network = self.compute.network
+        while (step := self.copies.get(name) or network.copies.get(name)) is not None:
+            name = network.copied(step)
+        return name
+
+    def part(self, operand: int, row: Array) -> Array:
+        """Where an operand of a concatenation lies in a row of the result; a view of it."""
+        made = self._layout(self.made[0])
+        axis = int(self.steps[0].attrs.get("axis", 1)) % len(made.dims)
+        sizes = [self._layout(name).dims[axis] for name in self.names]
+        first = sum(sizes[:operand])
+        place = axis - (made.row_axis is not None and made.row_axis < axis)
+        return row[(*[slice(None)] * place, slice(first, first + sizes[operand]))]
+
     def fold(self, operand: int, row: int, window: Array | None) -> None:
         """One row into the state of the reduction, which is the op's first node."""
         if window is None:
@@ -192,6 +239,7 @@ class OpKernel:
         step = self.steps[0]
         slab = to_slab(window, self._layout(self.names[operand]))
         call = self._folding(step)
+        slab = self._streamed(step.inputs[operand], self.compute.slab_in(self.names[operand], slab))
         self.state = FOLDS[step.kind][0](self.state, call, slab.astype(self.compute.dtype, copy=False), row)
 
     def _folding(self, step: Step) -> Call:
@@ -205,31 +253,46 @@ class OpKernel:
         kept = [k for k in range(len(self.names)) if k not in self.folds]
         env: Slabs = {}
         for k, window, low in zip(kept, windows, lows, strict=True):
-            slab = None if window is None or not len(window) else to_slab(window, self._layout(self.names[k]))
-            env.setdefault(self.names[k], []).append((slab, low))
+            name, slab = self.names[k], None
+            if window is not None and len(window):
+                slab = self.compute.slab_in(name, to_slab(window, self._layout(name)))
+            env.setdefault(name, []).append((slab, low))
         if self.at_once and not self.folds:
             if self.cache is None:
-                self.cache = self._rows(self._run(env, None))
+                self.cache = self.results(self._run(env, None))
             return [rows[row] for rows in self.cache]
-        return [rows[0] for rows in self._rows(self._run(env, row))]
+        return [rows[0] for rows in self.results(self._run(env, row))]
+
+    def factor(self, slabs: Sequence[Array]) -> Array:
+        """The first operand of the op's first node, from whole operands: past copies and quantisation."""
+        first = self.steps[0].inputs[0] if self.steps else ""
+        env: Slabs = {n: [(s, 0)] for n, s in zip(self.names, slabs, strict=True)}
+        known = first and self.compute.constant(first) is None
+        found = self._lookup(first, env)[0] if known else slabs[0]
+        return slabs[0] if found is None else found
 
     def rows_after(self, product: Array) -> list[Array]:
         """All rows of every result, from the whole result of the first node."""
         name = next(o for o in self.steps[0].outputs if o)
-        env: Slabs = {name: [(product.astype(self.compute.dtype, copy=False), 0)]}
-        return self._rows(self._run(env, None, self.steps[1:]))
+        env: Slabs = {name: [(self.compute.settled(self.steps[0], name, product), 0)]}
+        return self.results(self._run(env, None, self.steps[1:]))
 
     def all_rows(self, slabs: Sequence[Array]) -> list[Array]:
         """All rows of every result, from whole operands."""
-        return self._rows(self._run({n: [(s, 0)] for n, s in zip(self.names, slabs, strict=True)}, None))
+        return self.results(self.whole(slabs))
 
-    def _rows(self, env: Slabs) -> list[Array]:
+    def whole(self, slabs: Sequence[Array]) -> Slabs:
+        """Everything the op computes, from whole operands."""
+        return self._run({n: [(s, 0)] for n, s in zip(self.names, slabs, strict=True)}, None)
+
+    def results(self, env: Slabs) -> list[Array]:
+        """The rows of every result among what was computed, as they are stored."""
         found = []
         for name in self.made:
             slab = self._lookup(name, env)[0]
             if slab is None:
                 raise SimulationError(f"op {self.op.name!r} made no row of {name!r}")
-            found.append(to_rows(slab, self._layout(name)))
+            found.append(self.compute.rows_out(name, to_rows(slab, self._layout(name))))
         return found
 
     def _run(self, env: Slabs, row: int | None, steps: Sequence[Step] | None = None) -> Slabs:
@@ -240,12 +303,12 @@ class OpKernel:
             else:
                 made = self._computed(self._call(step, env, row))
             for name, value in zip([o for o in step.outputs if o], made, strict=True):
-                env[name] = [(value.astype(self.compute.dtype, copy=False), low)]
+                env[name] = [(self.compute.settled(step, name, value), low)]
         return env
 
     def _computed(self, call: Call) -> Sequence[Array]:
         try:
-            return rule_of(call.step)(call)
+            return self.compute.result(call)
         except (ValueError, IndexError, TypeError) as error:
             where = f"op {self.op.name!r}" + ("" if call.row is None else f", row {call.row}")
             raise SimulationError(
@@ -282,13 +345,22 @@ class OpKernel:
         raise SimulationError(f"op {self.op.name!r} reads {name!r}, which none of its operands is")
 
     def _copy(self, step: Step, name: str, source: Array) -> Array:
-        if step.op_type in POINTWISE:
-            args = [source, *(self.compute.constant(n) if n else None for n in step.inputs[1:])]
-            ins = [self._layout(step.inputs[0]), *[None] * (len(args) - 1)]
-            call = Call(step, args, [0] * len(args), ins, [self._layout(name)], None, self.compute.dtype)
-            if step.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                source = np.asarray(rule_of(step)(call)[0], self.compute.dtype)
-        return self._refolded(source, name)
+        return self._refolded(self._quantised(step, source), name)
+
+    def _quantised(self, step: Step, source: Array) -> Array:
+        """What a copy changes of the values: nothing, unless it rounds them or scales them back."""
+        if step.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            return source
+        args = [source, *(self.compute.constant(n) if n else None for n in step.inputs[1:])]
+        ins = [self._layout(step.inputs[0]), *[None] * (len(args) - 1)]
+        call = Call(step, args, [0] * len(args), ins, [self._layout(step.outputs[0])], None, self.compute.dtype)
+        return np.asarray(rule_of(step)(call)[0], self.compute.dtype)
+
+    def _streamed(self, name: str, slab: Array) -> Array:
+        """A row that is folded, as the copies before the op leave it; flattening comes after folding."""
+        if name in self.names or (step := self.copies.get(name) or self.compute.network.copies.get(name)) is None:
+            return slab
+        return self._quantised(step, self._streamed(self.compute.network.copied(step), slab))
 
     def _refolded(self, slab: Array, name: str) -> Array:
         """The same rows in another tensor's dimensions."""

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Final
 
+import numpy as np
+
 from fusecut.cost import Planned
 from fusecut.errors import SimulationError
 from fusecut.ir import Graph
 from fusecut.machine import Machine
 from fusecut.schedule import Schedule
 from fusecut.simulate.alone import run_alone
+from fusecut.simulate.bands import BandRun
 from fusecut.simulate.compute import Compute
 from fusecut.simulate.lines import LineRun
 from fusecut.simulate.memory import Array, Buffer, Dram
@@ -38,12 +41,13 @@ def execute(
         SimulationError: a schedule that cannot be executed; names group, op and row.
     """
     started = perf_counter()
-    run = _Execution(graph, machine, Dram(graph, "float32" if compute is None else compute.dtype), compute, trace)
+    run = _Execution(graph, machine, Dram(graph, "float32" if compute is None else compute.stored), compute, trace)
     for t in graph.inputs:
         run.dram.put(t, None if compute is None else compute.rows_of(t, (inputs or {})[graph.tensors[t].name]))
     for t in given:
         run.dram.put(t, None)
-    groups = tuple(run.group(number, plan) for number, plan in enumerate(planned))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # numbers may be anything; bytes are the point
+        groups = tuple(run.group(number, plan) for number, plan in enumerate(planned))
     return Simulation(groups, compute is not None, perf_counter() - started, tuple(run.samples)), run.dram
 
 
@@ -88,6 +92,7 @@ class _Execution:
             buffer.peak_bytes,
             measured.macs,
             measured.recomputed_macs,
+            measured.pooled_bytes,
         )
         return GroupRun(
             index=number,
@@ -95,18 +100,17 @@ class _Execution:
             ops=tuple(self.graph.ops[i].name for i in schedule.order),
             model=Figures.of_cost(plan.cost),
             executed=executed,
-            pooled_bytes=measured.pooled_bytes,
             skipped_macs=measured.skipped_macs,
             events=measured.events,
         )
 
     def lines(self, schedule: Schedule, number: int, buffer: Buffer) -> _Measured:
-        """Row by row through rings."""
+        """Row by row, or pixel by pixel, through rings."""
         compute = self.compute
-        shapes = None if compute is None else compute.shapes
+        layouts = None if compute is None else compute.layouts
         kernels = None if compute is None else compute.kernels(schedule.group)
         observer = self._observer(number) if self.trace else None
-        run = LineRun(self.graph, schedule, number, self.dram, buffer, shapes, kernels, observer=observer)
+        run = LineRun(self.graph, schedule, number, self.dram, buffer, layouts, kernels, observer=observer)
         run.run()
         work = run.work
         return _Measured(
@@ -135,6 +139,20 @@ class _Execution:
                 observe(label, nbytes)
         return _Measured(op.macs, pooled_bytes=buffer.peak_bytes)
 
+    def brr(self, schedule: Schedule, number: int, buffer: Buffer) -> _Measured:
+        """Band by band with streamed weights, or row by row where all weights are resident."""
+        if schedule.bands is None:
+            return self.lines(schedule, number, buffer)
+        compute = self.compute
+        shapes = None if compute is None else compute.shapes
+        kernels = None if compute is None else compute.kernels(schedule.group)
+        observer = self._observer(number) if self.trace else None
+        run = BandRun(self.graph, schedule, number, self.dram, buffer, shapes, kernels, observer)
+        run.run()
+        pooled_bytes, buffer.peak_bytes = buffer.peak_bytes, run.chip.top
+        macs = sum(self.graph.ops[i].macs for i in schedule.order) + run.work.recomputed_macs
+        return _Measured(macs, run.work.recomputed_macs, pooled_bytes=pooled_bytes, events=run.work.events)
+
     def _observer(self, number: int) -> Callable[[str, int], None]:
         def observe(label: str, nbytes: int) -> None:
             self.samples.append(Sample(len(self.samples), number, label, nbytes))
@@ -143,6 +161,7 @@ class _Execution:
 
 
 SCHEMES: Final[dict[str, Callable[[_Execution, Schedule, int, Buffer], _Measured]]] = {
+    "brr": _Execution.brr,
     "layerwise": _Execution.alone,
     "lbdf": _Execution.lines,
 }

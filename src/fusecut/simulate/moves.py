@@ -152,36 +152,35 @@ def blocks(call: Call) -> Sequence[Array]:
 
 
 def resize(call: Call) -> Sequence[Array]:
-    """Separable interpolation: one matrix along each axis that changes size; of the row matrix, one row."""
+    """Separable interpolation along each axis that changes size; along rows, of one row."""
     if call.attr("antialias", 0) or call.attr("coordinate_transformation_mode", "") == "tf_crop_and_resize":
         raise SimulationError("Resize with antialiasing or cropping cannot be executed")
     x = call.x
     for axis, (size, made) in enumerate(zip(call.source.dims, call.out.dims, strict=True)):
         if size == made:
             continue
-        matrix = _interpolation(call, axis, size, made)
+        inputs, weights = _interpolation(call, axis, size, made)
         if call.row is not None and axis == call.source.row_axis:
-            row = matrix[call.row]
-            low, high = call.lows[0], call.lows[0] + x.shape[axis]
-            if np.any(row[:low]) or np.any(row[high:]):
+            inputs, weights = inputs[call.row, None] - call.lows[0], weights[call.row, None]
+            if np.any((inputs < 0) | (inputs >= x.shape[axis])):
                 raise SimulationError(f"row {call.row} of {call.step.op_type} looks at more rows than it is given")
-            matrix = row[None, low:high]
-        x = np.moveaxis(np.tensordot(matrix.astype(x.dtype), x, axes=(1, axis)), 0, axis)
+        along = [-1 if a == axis else 1 for a in range(x.ndim)]
+        taps = zip(inputs.T, weights.T.astype(x.dtype), strict=True)
+        x = np.asarray(sum(x.take(at, axis) * weight.reshape(along) for at, weight in taps))
     return [x]
 
 
-def _interpolation(call: Call, axis: int, size: int, made: int) -> Array:
-    """(outputs, inputs) weights along one axis."""
+def _interpolation(call: Call, axis: int, size: int, made: int) -> tuple[Array, Array]:
+    """(inputs, weights) of each output along one axis, as many for all: the first again, for nothing, where fewer."""
     mode = str(call.attr("mode", "nearest")).replace("bilinear", "linear")
     old = call.step.opset < 11
     where = str(call.attr("coordinate_transformation_mode", "asymmetric" if old else "half_pixel"))
     scale = _scale(call, axis, size, made)
-    matrix = np.zeros((made, size))
-    for q in range(made):
-        place = _coordinate(q, size, made, scale, where)
-        for at, weight in _taps(call, mode, place, size, old):
-            matrix[q, max(0, min(at, size - 1))] += weight
-    return matrix
+    taps = [_taps(call, mode, _coordinate(q, size, made, scale, where), size, old) for q in range(made)]
+    real = [[(max(0, min(at, size - 1)), weight) for at, weight in each if weight] for each in taps]
+    most = max(map(len, real))
+    full = [each + [(each[0][0], 0.0)] * (most - len(each)) for each in real]
+    return np.array([[at for at, _ in each] for each in full]), np.array([[w for _, w in each] for each in full])
 
 
 def _scale(call: Call, axis: int, size: int, made: int) -> Fraction:

@@ -118,10 +118,11 @@ def _batch_norm(call: Call) -> Sequence[Array]:
 
 
 def _quantize(call: Call) -> Sequence[Array]:
+    """Divided by the scale, rounded to even, moved by the zero point, and saturated in its type."""
     scale, zero = _scale_and_zero(call)
+    limits = np.iinfo(np.uint8 if zero is None else zero.dtype)
     values = np.round(call.x / scale) + (0 if zero is None else zero)
-    signed = zero is not None and np.issubdtype(zero.dtype, np.signedinteger)
-    return [np.clip(values, *((-128, 127) if signed else (0, 255)))]
+    return [np.clip(values, limits.min, limits.max)]
 
 
 def _dequantize(call: Call) -> Sequence[Array]:

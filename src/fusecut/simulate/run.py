@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from fusecut.errors import SimulationError
+from fusecut.errors import SimulationError, UnknownNameError
 from fusecut.frontend.weights import Network
 from fusecut.frontend.weights import network as read_network
 from fusecut.ir import Graph
 from fusecut.load import file_of, fingerprint
 from fusecut.simulate.compute import Compute
 from fusecut.simulate.execution import execute
+from fusecut.simulate.integers import IntegerCompute
 from fusecut.simulate.memory import Array
 from fusecut.simulate.report import Simulation
 from fusecut.simulate.synthetic import network_of
@@ -22,7 +23,10 @@ from fusecut.solution import Provenance, Solution
 from fusecut.zoo import names
 
 Mode: TypeAlias = Literal["full", "fast"]
+Dtype: TypeAlias = Literal["float32", "float64", "int8"]
 Inputs: TypeAlias = Literal["random"] | Mapping[str, Array]
+
+DTYPES: Final = ("float32", "float64", "int8")
 
 
 def simulate(
@@ -31,7 +35,7 @@ def simulate(
     inputs: Inputs = "random",
     seed: int = 0,
     mode: Mode = "full",
-    dtype: Literal["float32", "float64"] = "float32",
+    dtype: Dtype = "float32",
     model: str | Path | None = None,
     trace: bool = False,
 ) -> Simulation:
@@ -40,6 +44,8 @@ def simulate(
     Args:
         inputs: network inputs by name, shaped like the file's; or drawn from ``seed``.
         seed: of random inputs, and of weights whose values are not with the file.
+        dtype: what is computed in; ``int8`` scales everything to 8-bit integers, so that results are equal bit for
+            bit in whatever order rows are made (docs/simulator.md).
         mode: ``full`` computes every row on real arrays; ``fast`` tracks which rows are where.
         model: the ONNX file (or ``zoo:NAME``) the plan was made for, where the plan does not say.
         trace: record what is on chip after every event.
@@ -53,10 +59,22 @@ def simulate(
     graph = solution.partition.graph
     compute = None
     if mode == "full":
-        compute = Compute(graph, network_behind(graph, solution.provenance, model, seed), dtype)
         inputs = random_inputs(graph, seed) if isinstance(inputs, str) else checked_inputs(graph, inputs)
+        compute = compute_of(graph, network_behind(graph, solution.provenance, model, seed), dtype, inputs)
     arrays = None if isinstance(inputs, str) else inputs
     return execute(graph, solution.machine, solution.planned, compute, arrays, trace)[0]
+
+
+def compute_of(graph: Graph, network: Network, dtype: str, inputs: Mapping[str, Array]) -> Compute:
+    """Arithmetic in a type.
+
+    Raises:
+        UnknownNameError: a type that is not known; lists those that are.
+        SimulationError: a node has no arithmetic in integers.
+    """
+    if dtype not in DTYPES:
+        raise UnknownNameError("dtype", dtype, DTYPES)
+    return IntegerCompute(graph, network, inputs) if dtype == "int8" else Compute(graph, network, dtype)
 
 
 def random_inputs(graph: Graph, seed: int) -> dict[str, Array]:

@@ -108,6 +108,13 @@ _JOINS: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "ReduceProd": np.multiply,
 }
 
+NEUTRAL: Final[dict[str, float]] = {
+    **dict.fromkeys(("ArgMax", "GlobalMaxPool", "MaxPool", "ReduceLogSumExp", "ReduceMax"), -np.inf),
+    **dict.fromkeys(("ArgMin", "ReduceMin"), np.inf),
+    "ReduceProd": 1.0,
+}
+"""Op type -> what changes nothing when it is folded; 0 for those that add."""
+
 
 # Row by row -------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def network_of(graph: Graph, seed: int = 0) -> Network:
             missing[names[-1]] = Missing(dims, False, op_type, operand)
         outputs = tuple(graph.tensors[t].name for t in op.outputs)
         steps[op.name] = Step(op_type, tuple(names), outputs, attrs, 20, op.kind, op.attrs)
-    layouts = {t.name: Layout((1, *t.shape[1:]), 2, 0) for t in graph.tensors}
+    layouts = {t.name: Layout((1, *t.shape[1:]), 2, 0, (3,)) for t in graph.tensors}
     return Network(steps, layouts, {}, {}, Constants({}, {}, missing, seed))
 
 

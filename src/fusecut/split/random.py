@@ -17,7 +17,14 @@ class Random:
     """Cuts at random directed bonds (:func:`fusecut.bonds.random_bond`) until every part fits.
 
     None where an op does not fit alone. O(V log V) for each cut, at most V - 1 cuts.
+
+    A group is cut anew each time it is met, so a search that merges two groups too many gets
+    another border between them each time. With ``redraws`` off the first cuts of a group are kept
+    for good, as arXiv 2501.00636 keeps those of explanations: then a local search misses plans that
+    only another border leads to, and ends further from the optimum (docs/choosing.md).
     """
+
+    redraws: bool = True
 
     name = "random"
 

@@ -91,12 +91,12 @@ class Net:
             groups=groups,
         )
 
-    def depthwise(self, x: int, kernel: int = 3, stride: int = 1) -> int:
+    def depthwise(self, x: int, kernel: int = 3, stride: int = 1, name: str = "") -> int:
         """A depthwise convolution."""
         channels = self.tensors[x].channels
-        return self.conv(x, channels, kernel, stride, groups=channels)
+        return self.conv(x, channels, kernel, stride, groups=channels, name=name)
 
-    def pool(self, x: int, kernel: int = 2, stride: int = 2, pad: int = 0) -> int:
+    def pool(self, x: int, kernel: int = 2, stride: int = 2, pad: int = 0, name: str = "") -> int:
         """A max pool."""
         source = self.tensors[x]
         rows, cols = ((size + 2 * pad - kernel) // stride + 1 for size in (source.rows, source.cols))
@@ -104,22 +104,23 @@ class Net:
             "pool",
             [x],
             (source.channels, rows, cols),
+            name=name,
             mode="max",
             kernel=(kernel, kernel),
             strides=(stride, stride),
             pads=(pad, pad, pad, pad),
         )
 
-    def add(self, *parts: int) -> int:
+    def add(self, *parts: int, name: str = "") -> int:
         """An elementwise sum; a one-row part is broadcast."""
         widest = self.tensors[max(parts, key=lambda t: self.tensors[t].elements)]
-        return self.op("elementwise", parts, widest.shape[1:], function="Add")
+        return self.op("elementwise", parts, widest.shape[1:], name=name, function="Add")
 
-    def concat(self, *parts: int) -> int:
+    def concat(self, *parts: int, name: str = "") -> int:
         """A concatenation over channels."""
         first = self.tensors[parts[0]]
         channels = sum(self.tensors[t].channels for t in parts)
-        return self.op("concat", parts, (channels, first.rows, first.cols), axis=-1)
+        return self.op("concat", parts, (channels, first.rows, first.cols), name=name, axis=-1)
 
     def upsample(self, x: int, factor: int = 2) -> int:
         """Nearest upsampling."""

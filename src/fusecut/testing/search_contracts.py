@@ -96,7 +96,7 @@ class SearcherContract:
             best = brute_force(problem)
             assert best is not None
             for proposal in islice(self.make().propose(problem, np.random.default_rng(seed)), self.max_plans):
-                assert proposal.bound_bytes is None or proposal.bound_bytes <= best
+                assert proposal.bound is None or proposal.bound <= best
                 cost = None if proposal.partition is None else problem.cost(proposal.partition)
                 assert not isinstance(cost, Cost) or cost.dram_bytes >= best
 
