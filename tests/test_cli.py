@@ -39,7 +39,7 @@ def test_solve_prints_the_plan_and_the_certificate(capsys: pytest.CaptureFixture
 def test_a_plan_is_readable_at_eighty_columns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fusecut.cli._screen", lambda: (80, False))
+    monkeypatch.setattr("fusecut.cli.terminal.screen", lambda: (80, False))
     _, out, _ = run(capsys, *SOLVE)
     table = out.split("\n\n")[1]
     assert max(len(line) for line in table.splitlines()) <= 80

@@ -23,7 +23,7 @@ from fusecut.load import fingerprint, load
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer, scheme_model
 from fusecut.partition import Partition
-from fusecut.plan_file import LINE_SWITCHES, groups_of, line_buffer, load_plan, read_object
+from fusecut.plan_file import LINE_SWITCHES, groups_of, line_buffer, load_plan, read_object, to_json, write_text
 from fusecut.problem import Problem
 from fusecut.report import curve_plot, curve_text
 from fusecut.report.compare import Compared, compare
@@ -176,6 +176,14 @@ def explanations(solution: Solution, groups: Iterable[int], width: int, colour: 
     """Groups of a plan, taken apart."""
     lines = line_buffer(solution.provenance.scheme, dict(solution.provenance.options))
     return "\n\n".join(explain(solution, index, lines).text(width, colour) for index in groups)
+
+
+def write(solution: Solution, args: argparse.Namespace) -> None:
+    """Write the plan and its report, where asked for."""
+    if args.output is not None:
+        write_text(args.output, to_json(solution))
+    if args.report is not None:
+        report(solution, args.report, args.quiet)
 
 
 def report(solution: Solution, path: Path, quiet: bool, greedy: bool | None = None) -> None:

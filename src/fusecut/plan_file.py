@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from fusecut.cost import Infeasible, Planned
+from fusecut.cost import NO_COST, Infeasible, Planned
 from fusecut.errors import FusecutError, PlanError
 from fusecut.frontend.onnx import Granularity
 from fusecut.ir import Graph
@@ -146,7 +146,7 @@ def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
         machine=machine,
         partition=partition,
         planned=planned,
-        cost=cost,
+        cost=sum((p.cost for p in planned), NO_COST),
         status=Status[data["status"]],
         bound_bytes=data["bound_bytes"],
         floor_bytes=data["floor_dram_bytes"],

@@ -102,6 +102,30 @@ def test_only_maps_that_reach_an_output_past_no_rejoining_pool_run_in_every_last
     assert list(bits(certain_readers(excited()))) == [0, 4, 5]
 
 
+def vector_from_outside() -> tuple[Graph, Group]:
+    """A vector of another group, made into one that scales a map before and after its squeeze-excite."""
+    net = Net()
+    v = net.conv(net.global_pool(net.input(8, 14, 14)), 8, 1)
+    made = net.conv(v, 8, 1)
+    x = net.op("elementwise", [net.input(8, 14, 14), made], (8, 14, 14))
+    y = net.squeeze_excite(x, 2)
+    net.op("elementwise", [y, made], (8, 14, 14))
+    graph = net.graph()
+    return graph, mask_of(range(2, len(graph)))
+
+
+def test_a_vector_made_of_one_from_outside_is_made_and_loaded_once() -> None:
+    graph, group = vector_from_outside()
+    first, last = passes_of(graph, group)
+    assert first.run >> 2 & 1 and not last.run >> 2 & 1
+    assert 2 in {graph.producer[t] for t in last.carried}
+    planned = TWICE.plan(graph, group, Machine(LineBuffer().demand(graph, group).nbytes - 1))
+    assert isinstance(planned, Planned)
+    weights = sum(graph.ops[i].weight_bytes for i in bits(group))
+    maps = sum(graph.tensors[t].nbytes for t in graph.inputs[1:])
+    assert planned.cost.read_bytes == weights + 2 * maps + 8
+
+
 # Costs -------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from row_nets import everyday_net, groups_of, odd_net
 
-from fusecut.ir import Graph
+from fusecut.cost import Planned
+from fusecut.ir import Graph, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models._bounds import RowBounds
 from fusecut.models._events import RowMachine
@@ -77,6 +78,26 @@ def test_pixels_of_a_group_count_every_column_that_leaves_it() -> None:
     assert held[x].cols == 3
 
 
+def test_a_row_that_is_repeated_is_held_whole() -> None:
+    net = Net()
+    net.upsample(net.input(C, 12, W))
+    assert holds(net.graph(), LineBuffer(granularity="pixel"))[X] == [(1, W * C)]
+
+
+def test_a_window_over_the_last_row_finds_it_loaded() -> None:
+    net = Net()
+    net.conv(net.input(C, 2, W), C)
+    assert holds(net.graph(), LineBuffer(granularity="pixel"))[X] == [(2, 2 * W * C)]
+
+
+def test_pixels_of_columns_that_are_split_are_refused() -> None:
+    tensors = (Tensor("x", (1, 2, 4, 6)), Tensor("a", (1, 2, 4, 3)), Tensor("b", (1, 2, 4, 3)))
+    graph = Graph("g", tensors, (Op("cut", "split", (0,), (1, 2)),), (0,), (1, 2))
+    refused = LineBuffer(granularity="pixel").plan(graph, 1, Machine(1000))
+    assert str(refused) == "'cut' splits columns: it cannot run by pixels"
+    assert isinstance(LineBuffer().plan(graph, 1, Machine(1000)), Planned)
+
+
 def test_pixels_narrower_than_a_byte_are_rounded_up_once() -> None:
     graph = one_conv().with_bits(4, 8, 32)
     assert holds(graph, LineBuffer(granularity="pixel"))[X] == [(3, -(-(2 * W + 3) * C // 2))]
@@ -94,6 +115,12 @@ def test_rows_are_prefetched_for_inputs_and_outputs_only(ahead: int) -> None:
         Y2: [(1, row)],
         Z: [(1 + ahead, (1 + ahead) * row)],
     }
+
+
+def test_a_ring_that_rows_enter_and_leave_is_prefetched_at_both_ends() -> None:
+    net = Net()
+    net.op("activation", [net.input(C, 12, W)], (C, 12, W))
+    assert holds(net.graph(), LineBuffer(prefetch_rows=1, inline_elementwise=True)) == {Y1: [(3, 3 * W * C)]}
 
 
 # Elementwise results in place --------------------------------------------------------------------
@@ -137,6 +164,15 @@ def test_an_operand_used_twice_keeps_its_place() -> None:
     assert set(holds(net.graph(), LineBuffer(inline_elementwise=True))) == {X, y, 2}
 
 
+def test_an_operand_waits_in_the_first_of_several_copies() -> None:
+    net = Net()
+    x = net.input(C, 12, W)
+    z = net.add(net.conv(net.conv(x, C), C), x)
+    net.add(net.conv(net.conv(z, C), C), net.conv(z, C, 1))
+    model = LineBuffer(inline_elementwise=True, skip_separate_buffer=True)
+    assert [rows for rows, _ in holds(net.graph(), model)[z]] == [3, 2]
+
+
 # Concatenation without a copy --------------------------------------------------------------------
 
 
@@ -178,6 +214,13 @@ def test_a_concatenation_over_rows_is_always_copied() -> None:
     x = net.input(1, 4, W)
     y = net.conv(x, 1, 1)
     z = net.op("concat", [x, y], (1, 8, W), axis=0, offsets=(0, 4))
+    assert z in holds(net.graph(), LineBuffer(virtual_concat=True))
+
+
+def test_a_concatenation_with_an_activation_folded_into_it_is_copied() -> None:
+    net = Net()
+    x = net.input(C, 12, W)
+    z = net.op("concat", [net.conv(x, 1, 1), net.conv(x, 2, 1)], (3, 12, W), axis=-1, fused="Relu")
     assert z in holds(net.graph(), LineBuffer(virtual_concat=True))
 
 

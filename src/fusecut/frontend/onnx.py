@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fusecut.errors import GraphError, ModelError, UnknownNameError
 from fusecut.ir import Graph
+
+if TYPE_CHECKING:
+    from fusecut.frontend.source import Source
 
 Granularity: TypeAlias = Literal["folded", "op"]
 
@@ -36,20 +39,39 @@ def load(
     Raises:
         ModelError: the file cannot be read as a network; one line that says why and what to do.
     """
-    if granularity not in ("folded", "op"):
-        raise UnknownNameError("granularity", granularity, ("folded", "op"))
+    check_granularity(granularity)
+    from fusecut.frontend.source import read
+
+    return graph_of(read(path), batch, input_shapes, granularity)
+
+
+def check_granularity(name: str) -> None:
+    """Refuse a granularity that does not exist before the file is read."""
+    if name not in ("folded", "op"):
+        raise UnknownNameError("granularity", name, ("folded", "op"))
+
+
+def graph_of(
+    source: Source,
+    batch: int | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    granularity: Granularity = "folded",
+) -> Graph:
+    """The network of a sorted file; the arguments are those of :func:`load`.
+
+    Raises:
+        ModelError: an op that cannot be understood, or ops that are no graph.
+    """
     from fusecut.frontend.inputs import Asked, resolve
     from fusecut.frontend.lower import Lowering
     from fusecut.frontend.normalise import fold
-    from fusecut.frontend.source import read
 
-    source = read(path)
     inputs = resolve(source, Asked(batch, dict(input_shapes or {})))
     try:
         graph = Lowering(source, inputs).graph()
         return fold(graph) if granularity == "folded" else graph
     except GraphError as error:
-        raise ModelError(f"{path}: {error}") from None
+        raise source.fail(str(error)) from None
 
 
 def sha256(path: str | Path) -> str:

@@ -50,7 +50,15 @@ def read(path: str | Path) -> Source:
         ModelError: anything that is not a sortable ONNX graph without control flow.
     """
     file = Path(path)
-    model = model_of(file)
+    return source_of(file, model_of(file))
+
+
+def source_of(file: Path, model: onnx.ModelProto) -> Source:
+    """Check and sort a model without local functions; ``file`` is what errors and the graph are named after.
+
+    Raises:
+        ModelError: anything that is not a sortable ONNX graph without control flow.
+    """
     graph = model.graph
     nodes = _nodes(file, graph.node)
     constants = _constants(file, graph)
@@ -141,7 +149,7 @@ def _inlined(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         inlined = inliner.inline_local_functions(model)
     except (RuntimeError, ValueError) as error:
-        raise ModelError(f"{file}: its local functions cannot be inlined ({_first_line(error)})") from None
+        raise ModelError(f"{file}: its local functions cannot be inlined ({first_line(error)})") from None
     return inlined
 
 
@@ -166,7 +174,8 @@ def _node_count(file: Path, model: onnx.ModelProto) -> int:
     return sum(sizes.get((n.domain, n.op_type), 1) for n in model.graph.node)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What of somebody else's error fits into ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 

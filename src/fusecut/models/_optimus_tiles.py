@@ -85,7 +85,7 @@ def passes(extent: Tile, inner: Tile, outer: Tile, order: Mapping[str, int]) -> 
 
     def times(repeating: str, own: str) -> float:
         nearest = min(order[y] for y in own)
-        return prod(getattr(extent, x) / getattr(outer if order[x] < nearest else inner, x) for x in repeating)
+        return prod(float(getattr(extent, x) / getattr(outer if order[x] < nearest else inner, x)) for x in repeating)
 
     return Passes(times("k", "whcb"), times("c", "whkb"), times("whb", "ck"))
 

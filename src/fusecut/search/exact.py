@@ -24,11 +24,11 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
+from fusecut.search._linear import LinearPlan
 from fusecut.search._ranking import Ranking
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
-_FIRST_GROUPS: Final = 300
 _BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
 """Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
@@ -63,11 +63,18 @@ class Exact:
     ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
     found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan
     from ever more thorough beams first, within ``beam_effort``. Memory is O(steps) labels.
+
+    Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
+    the model are what takes time. Then the first plan is the best of groups that fit as they are; if
+    ``first_questions`` do not settle the proof, a plan of stretches of the ops' order follows, and
+    another ``questions`` for the proof.
     """
 
     effort: int = 900_000
     first_effort: int = 60_000
     beam_effort: int = 700_000
+    first_questions: int = 150
+    questions: int = 2_000
 
     name = "exact"
     anytime = True
@@ -77,39 +84,35 @@ class Exact:
         search = AStar(problem)
         yield Proposal(Partition.singletons(problem.graph), search.bound())
         if not isinstance(problem.buffer_floor, FitFloor):
-            search = yield from self._narrowed(problem, search)
+            yield from self._priced(problem, search)
+            return
         yield from search.run(self.first_effort)
         if not search.done:
             yield from self._beams(problem, search)
             yield from search.run(self.effort)
 
-    def _narrowed(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
-        """Where any group can run at a price: a search among groups that a plan better than a first one can pay for.
+    def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """Where any group can run at a price."""
+        yield from self._easy_plan(problem, search)
+        search = _narrowed(problem, search)
+        yield from search.run(self.first_effort, self.first_questions)
+        if search.done:
+            return
+        linear = LinearPlan(problem)
+        for _ in linear.run():
+            yield Proposal(None)
+        yield from search.take(linear.groups())
+        search = _narrowed(problem, search)
+        yield from search.run(self.effort, self.questions)
 
-        What no such plan can hold together is cut in all of them, which raises the bound and lowers what a
-        group can pay; repeated while that helps.
-        """
-        yield from self._first_plan(problem, search)
-        spare = search.spare_bytes()
-        while True:
-            narrow = AStar(problem, Reach(problem, limit_bytes=spare))
-            narrow.adopt(search)
-            less = narrow.spare_bytes()
-            if less >= spare - spare // 50:
-                return narrow
-            search, spare = narrow, less
-
-    def _first_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
-        """The best plan among groups that fit as they are, where the floor tells them; else a beam's."""
+    def _easy_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """The best plan of groups that fit as they are, where the floor knows them."""
         fits = getattr(problem.buffer_floor, "fits", None)
-        if fits is None:
-            plan = yield from beam_plan(search, 1, _FIRST_GROUPS, self.beam_effort)
-        else:
+        if fits is not None:
             easy = AStar(problem, Reach(problem, fits))
             for proposal in easy.run(self.first_effort):
                 yield Proposal(proposal.partition)
-            plan = easy.groups() if problem.graph.everything in easy.settled else None
-        yield from search.take(plan)
+            yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
 
     def _beams(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         lattice = search.lattice
@@ -119,6 +122,22 @@ class Exact:
             yield from search.take(plan)
             if lattice.steps >= end:
                 return
+
+
+def _narrowed(problem: Problem, search: AStar) -> AStar:
+    """A search among groups that a plan better than the best known one can pay for.
+
+    What no such plan can hold together is cut in all of them, which raises the bound and lowers what a
+    group can pay; repeated while that helps.
+    """
+    spare = search.spare_bytes()
+    while True:
+        narrow = AStar(problem, Reach(problem, limit_bytes=spare))
+        narrow.adopt(search)
+        less = narrow.spare_bytes()
+        if less >= spare - spare // 50:
+            return narrow
+        search, spare = narrow, less
 
 
 class AStar:
@@ -164,10 +183,11 @@ class AStar:
         bound = self.open[0].bound if label is None else label.bound
         return max(0, self.best - bound) // self.scale // per_byte + 1
 
-    def run(self, effort: int) -> Iterator[Proposal]:
-        """Settle ideals until the whole network is one of them, or the effort is spent."""
+    def run(self, effort: int, questions: int | None = None) -> Iterator[Proposal]:
+        """Settle ideals until the whole network is one of them, or the effort or the questions are spent."""
+        last = None if questions is None else self.problem.evaluations + questions
         shown = self.lattice.steps
-        while self.open and self.lattice.steps < effort:
+        while self.open and self.lattice.steps < effort and (last is None or self.problem.evaluations < last):
             label = heapq.heappop(self.open)
             if label.ideal in self.settled or not self._verify(label):
                 continue

@@ -1,0 +1,65 @@
+"""The command line: reads arguments, calls the library, prints. Nothing is decided here.
+
+Exit codes: 0 solved; 1 the answer is no; 2 bad input, one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from fusecut._version import __version__
+from fusecut.cli import bench, curve, lists, plan, solve
+from fusecut.cli.options import Commands, Parser
+from fusecut.cli.terminal import BAD_INPUT, OK
+from fusecut.errors import FusecutError
+
+INTERRUPTED: Final = 130
+
+COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
+    solve.solve_command,
+    plan.explain_command,
+    solve.compare_command,
+    plan.simulate_command,
+    curve.curve_command,
+    plan.report_command,
+    plan.export_command,
+    lists.zoo_command,
+    lists.machines_command,
+    bench.bench_command,
+    bench.reproduce_command,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        args = parser().parse_args(arguments)
+        run: Callable[[argparse.Namespace], int] = args.run
+        return run(args)
+    except FusecutError as error:
+        print(f"fusecut: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("fusecut: interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = Parser(
+        prog="fusecut",
+        description="Finds which operators to run fused so that the fewest bytes cross to DRAM, with proof.",
+        epilog="Exit codes: 0 solved, 1 the answer is no, 2 bad input.",
+    )
+    top.add_argument("--version", action="version", version=f"fusecut {__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for add in COMMANDS:
+        add(commands)
+    return top

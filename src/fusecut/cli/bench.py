@@ -1,0 +1,86 @@
+"""Commands that run grids: searchers side by side, the papers' tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from fusecut.cli import terminal
+from fusecut.cli.options import Commands, Parser, count
+
+
+def bench_command(commands: Commands[Parser]) -> None:
+    """``fusecut bench``."""
+    from fusecut.search import SEARCHERS
+    from fusecut.split import SPLITTERS
+
+    bench = commands.add_parser("bench", help="compare searchers", description="Runs benchmarks.")
+    p = bench.add_subparsers(metavar="WHAT", required=True, parser_class=Parser).add_parser(
+        "searchers",
+        help="searchers against the proven optimum",
+        description="Runs every combination of what is given; medians over the seeds, gaps to the proven optimum.",
+        epilog="Example: fusecut bench searchers --networks zoo:mobilenet_v2 --searchers local nsga2 --seeds 10",
+    )
+    for what, default, known in (
+        ("networks", "zoo:mobilenet_v2", "ONNX files, or zoo:NAME"),
+        ("buffers", "256KiB", "sizes"),
+        ("schemes", "lbdf", "execution schemes"),
+        ("searchers", "random local nsga2 annealing greedy", f"of: {', '.join(SEARCHERS)}"),
+        ("splitters", "random", f"of: {', '.join(SPLITTERS)}"),
+    ):
+        p.add_argument(
+            f"--{what}", nargs="+", default=default.split(), metavar="NAME", help=f"{known} (default: {default})"
+        )
+    p.add_argument("--seeds", type=count, default=10, metavar="N", help="runs of each (default: 10)")
+    p.add_argument("--max-plans", type=count, default=5000, metavar="N", help="budget of a run (default: 5000)")
+    p.add_argument("--rows", nargs="+", type=Path, metavar="FILE", help="show rows written before, and run nothing")
+    p.add_argument("-o", "--output", type=Path, metavar="FILE", help="rows as .json or .csv, or the table as .md")
+    p.add_argument("--figure", type=Path, metavar="FILE", help="gap against plans and evaluations: .svg, .pdf or .png")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    p.set_defaults(run=run_bench)
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Run a grid of searchers."""
+    from fusecut import commands
+    from fusecut.bench import text, written
+    from fusecut.plan_file import write_text
+
+    commands.check_writable(args.output)
+    commands.check_figure(args.figure)
+    rows = commands.benched(args)
+    if args.output is not None:
+        write_text(args.output, written(rows, args.output))
+    commands.draw_gaps(rows, args.figure)
+    terminal.emit(text(rows, *terminal.screen()))
+    return terminal.OK
+
+
+def reproduce_command(commands: Commands[Parser]) -> None:
+    """``fusecut reproduce``."""
+    reproduce = commands.add_parser(
+        "reproduce", help="the papers' tables, ours beside theirs", description="Prints a paper's claims beside ours."
+    )
+    what = reproduce.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    p = what.add_parser(
+        "optimus",
+        help="the published Optimus model and its baselines",
+        description="Runs the published Optimus search under its own model, on its own networks (docs/optimus.md).",
+        epilog="Example: fusecut reproduce optimus --networks squeezenet --buffer 256KiB --batch 1",
+    )
+    p.add_argument("--networks", nargs="+", metavar="NAME", help="of its eight networks (default: all)")
+    p.add_argument("--buffer", default="128KiB", metavar="SIZE", help="default: 128KiB")
+    p.add_argument("--batch", type=count, default=4, metavar="N", help="default: 4")
+    p.add_argument("--schemes", nargs="+", default=[], metavar="NAME", help="our own plans beside it, e.g. mixed")
+    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    p.set_defaults(run=run_reproduce, what="optimus")
+
+
+def run_reproduce(args: argparse.Namespace) -> int:
+    """Print a paper's claims beside ours."""
+    from fusecut.reproduce import REPRODUCTIONS
+
+    rows, text = REPRODUCTIONS[args.what](args)
+    terminal.emit_as(args.format, json=lambda: json.dumps(rows, indent=2), text=text)
+    return terminal.OK

@@ -1,0 +1,30 @@
+"""What a command says: text on stdout, a number to the shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from shutil import get_terminal_size
+from typing import Final
+
+OK: Final = 0
+NO: Final = 1
+BAD_INPUT: Final = 2
+
+
+def emit(text: str) -> None:
+    """Print, and have it out before anything else happens."""
+    print(text.rstrip("\n"))
+    sys.stdout.flush()
+
+
+def emit_as(form: str, *, json: Callable[[], str], text: Callable[[int, bool], str]) -> None:
+    """Print what ``--format`` asks for: one JSON value, or text as wide as the screen."""
+    emit(json() if form == "json" else text(*screen()))
+
+
+def screen() -> tuple[int, bool]:
+    """Width to print at, and whether to use colour: only on a terminal."""
+    terminal = sys.stdout.isatty()
+    return (max(60, get_terminal_size().columns) if terminal else 100), terminal and "NO_COLOR" not in os.environ
