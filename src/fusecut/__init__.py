@@ -11,6 +11,7 @@ from fusecut._version import __version__
 from fusecut.cost import Cost, CostModel, Infeasible, Planned
 from fusecut.curve import curve
 from fusecut.errors import FusecutError
+from fusecut.frontend.torch import from_torch
 from fusecut.ir import Graph, Op, Tensor
 from fusecut.load import load
 from fusecut.machine import Machine
@@ -40,6 +41,7 @@ __all__ = [
     "Tensor",
     "__version__",
     "curve",
+    "from_torch",
     "load",
     "load_plan",
     "machines",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_problems import MODELS, small_graph, small_problem
 
-from fusecut.cost import Planned
+from fusecut.cost import NEVER_BYTES, Planned
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach, disjoint_paths
@@ -177,11 +177,17 @@ def test_from_every_seed_each_group_that_may_come_next_is_proposed_once(model: s
             assert sorted(proposed) == sorted(expected), f"seed {seed} ideal {ideal:b}"
 
 
-def fits(problem: Problem, group: Group) -> bool:
-    floor, nbytes, done = problem.buffer_floor, problem.buffer_floor.start, 0
+def mark_of(problem: Problem, group: Group) -> int:
+    """The mark of a group, op by op in their order."""
+    mark, done = problem.buffer_floor.start, 0
     for op in bits(group):
-        nbytes, done = floor.extend(done, nbytes, op), done | 1 << op
-    return not group & (group - 1) or nbytes <= problem.capacity_bytes
+        mark, done = problem.buffer_floor.extend(done, mark, op), done | 1 << op
+    return mark
+
+
+def fits(problem: Problem, group: Group) -> bool:
+    again = problem.buffer_floor.again_bytes(mark_of(problem, group), problem.capacity_bytes)
+    return not group & (group - 1) or again < NEVER_BYTES
 
 
 @every_model
@@ -189,10 +195,9 @@ def test_a_step_knows_the_floor_of_its_group(model: str) -> None:
     for seed in range(30):
         problem = small_problem(seed, model)
         for _, _, step in all_steps(lattice_of(problem)):
-            floor, nbytes, done = problem.buffer_floor, problem.buffer_floor.start, 0
-            for op in bits(step.group):
-                nbytes, done = floor.extend(done, nbytes, op), done | 1 << op
-            assert step.floor_bytes == nbytes
+            again = problem.buffer_floor.again_bytes(step.mark, problem.capacity_bytes)
+            assert step.mark == mark_of(problem, step.group)
+            assert step.again_bytes == again or not step.group & (step.group - 1)
 
 
 def test_the_effort_counts_every_proposed_step() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fusecut.cost import CostModel
-from fusecut.models import Layerwise, LineBuffer, WithFallback, scheme_model
+from fusecut.models import Brr, Layerwise, LineBuffer, WithFallback, scheme_model
 from fusecut.testing import CostModelContract
 
 
@@ -25,6 +25,18 @@ class TestLayerwise(CostModelContract):
 class TestFallback(CostModelContract):
     def model(self) -> CostModel:
         return WithFallback(LineBuffer(prefetch_rows=1), Layerwise())
+
+
+class TestBrr(CostModelContract):
+    def model(self) -> CostModel:
+        return Brr()
+
+
+class TestBrrOverTwoPasses(CostModelContract):
+    networks = 6
+
+    def model(self) -> CostModel:
+        return Brr(LineBuffer(squeeze_excite="two_pass"), channels=2)
 
 
 class TestMixed(CostModelContract):

@@ -1,10 +1,10 @@
 """Read a PyTorch module as a graph: what :func:`fusecut.load` makes of its ONNX file, without the file.
 
-The module goes through ``torch.export`` and PyTorch's ONNX exporter. Weights of more than 1,024
-elements are replaced by stand-ins that have a shape and no memory, before the exporter's optimizer
-sees them: it folds batch norms into convolutions, which would otherwise make a second copy of every
-weight. Smaller ones are kept, because the optimizer looks at their values (a bias of zeros is
-dropped, equal constants become one).
+The module goes through ``torch.export`` and PyTorch's ONNX exporter. Matrices and filters of more than
+1,024 elements are replaced by stand-ins that have a shape and no memory, before the exporter's
+optimizer sees them: it folds batch norms into convolutions, which would otherwise make a second copy
+of every weight. Vectors and small constants are kept, because the optimizer looks at their values (a
+bias of zeros is dropped, equal constants become one).
 
 ``torch`` is imported when a module is read, and nowhere else in the package.
 """
@@ -109,7 +109,8 @@ def _exported(name: Path, module: torch.nn.Module, inputs: tuple[torch.Tensor, .
             value.const_value = onnx_ir.ExternalTensor(
                 _ELSEWHERE, 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name
             )
-    return onnx_ir.to_proto(program.model)
+    model: onnx.ModelProto = onnx_ir.to_proto(program.model)
+    return model
 
 
 def _lighten(values: Iterable[Any]) -> None:
@@ -121,7 +122,7 @@ def _lighten(values: Iterable[Any]) -> None:
         tensor = value.const_value
         shape, dtype = tuple(tensor.shape.numpy()), tensor.dtype.numpy()
         absent = bool(getattr(getattr(tensor, "raw", None), "is_meta", False))
-        if tensor.size > _SMALL and (absent or tensor.dtype.is_floating_point()):
+        if tensor.size > _SMALL and len(shape) > 1 and (absent or tensor.dtype.is_floating_point()):
             value.const_value = onnx_ir.Tensor(_StandIn.of(shape, dtype), dtype=tensor.dtype, name=value.name)
         elif absent:
             drawn = rng.uniform(1, 100, shape).astype(dtype)
@@ -142,17 +143,15 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter talks about packages that are not installed and about its own future."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """The exporter logs what is not installed and what it failed at, each part of it under a name of its own."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
-
+        logging.disable(before)
 
 
 def _innermost(error: BaseException) -> BaseException:

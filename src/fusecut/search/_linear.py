@@ -81,7 +81,7 @@ class LinearPlan:
         longest = self._longest(start)
         inner = sorted(range(start + 2, longest), key=lambda end: (self.crossing[end], -end))
         ends = [end for end in inner if self.graph.is_connected(self._stretch(start, end))][:_ENDS]
-        return sorted({start + 1, longest, *ends})
+        return sorted({longest, *ends})
 
     def _longest(self, start: int) -> int:
         """The end of the longest good stretch, as far as doubling and bisection tell."""

@@ -13,6 +13,7 @@ for what every scheme must keep.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -86,15 +87,20 @@ class CostModelContract:
                 claim(planned.cost.dram_bytes >= graph.touch_once_bytes(planned.schedule.group))
 
     def test_the_buffer_floor_grows_and_stays_below_every_plan(self) -> None:
-        """Of two ops or more: an op alone is always priced, so nothing is pruned by its floor."""
+        """In a buffer no larger than the plan's own, where the floor says the most.
+
+        Of two ops or more: an op alone is always priced, so nothing is pruned by its floor.
+        """
         for graph, machine, planned in self._plans():
-            floor = self.model().buffer_floor(graph, machine)
-            group, bound = 0, floor.start
+            capacity = max(1, planned.cost.buffer_bytes)
+            floor = self.model().buffer_floor(graph, replace(machine, buffer_bytes=capacity))
+            again, mark, seen = 0, floor.start, 0
             for i in bits(planned.schedule.group):
-                grown = floor.extend(group, bound, i)
-                claim(grown >= bound)
-                group, bound = group | 1 << i, grown
-            claim(bound <= planned.cost.buffer_bytes or group.bit_count() == 1)
+                mark, seen, before = floor.extend(seen, mark, i), seen | 1 << i, again
+                again = floor.again_bytes(mark, capacity)
+                claim(again >= before, f"{again:,} B again, {before:,} B with fewer ops")
+            extra = planned.cost.dram_bytes - graph.touch_once_bytes(seen)
+            claim(again <= max(0, extra) or seen.bit_count() == 1, f"{again:,} B again at least, {extra:,} B in truth")
 
     def test_an_execution_moves_and_holds_what_the_plan_says(self) -> None:
         for graph, machine, planned in self._plans():
