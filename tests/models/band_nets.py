@@ -80,10 +80,20 @@ def _convolution(net: Net, rng: Generator, kind: str, x: int) -> int:
     if kind == "transposed":
         channels = int(rng.integers(2, 13))
         shape = (channels, (source.rows - 1) * stride + kernel, (source.cols - 1) * stride + kernel)
-        window = {"kernel": (kernel, kernel), "strides": (stride, stride), "dilations": (1, 1), "pads": (0, 0, 0, 0)}
         weights = channels * source.channels * kernel * kernel
         macs = weights * source.rows * source.cols * net.batch
-        return net.op("conv_transpose", [x], shape, weights=weights, biases=channels, macs=macs, **window)
+        return net.op(
+            "conv_transpose",
+            [x],
+            shape,
+            weights=weights,
+            biases=channels,
+            macs=macs,
+            kernel=(kernel, kernel),
+            strides=(stride, stride),
+            dilations=(1, 1),
+            pads=(0, 0, 0, 0),
+        )
     groups = next(g for g in (4, 3, 2, 1) if source.channels % g == 0) if kind == "grouped" else 1
     channels = groups * int(rng.integers(1, 25 // groups))
     return net.conv(x, channels, kernel, stride, groups=groups, biases=bool(rng.integers(2)))
@@ -117,8 +127,19 @@ def _rearranged(net: Net, rng: Generator, kind: str, x: int) -> list[int]:
         made = int(rng.integers(2, 17))
         weights = made * source.channels
         macs = weights * source.rows * source.cols * net.batch
-        facts = {"in_features": source.channels, "flatten": False}
-        return [net.op("linear", [x], (made, source.rows, source.cols), weights=weights, biases=made, macs=macs, **facts)]
+        shape = (made, source.rows, source.cols)
+        return [
+            net.op(
+                "linear",
+                [x],
+                shape,
+                weights=weights,
+                biases=made,
+                macs=macs,
+                in_features=source.channels,
+                flatten=False,
+            )
+        ]
     if kind == "crop" and source.rows > 3:
         shape = (source.channels, source.rows - 2, source.cols)
         return [net.op("slice", [x], shape, starts=(1, 0), steps=(1, 1))]

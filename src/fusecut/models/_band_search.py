@@ -82,7 +82,6 @@ class BandSearch:
         self._occupancies: dict[tuple[frozenset[int], int], Occupancy] = {}
         self._rows: dict[tuple[int, frozenset[int]], BandRows] = {}
         self._found: dict[_Banding, tuple[Slicing, int]] = {}
-        self._last: frozenset[int] = self.ends
 
     # Which bands ------------------------------------------------------------------------------
 
@@ -190,10 +189,11 @@ class BandSearch:
     def sliced(self, rows: BandRows, images: int) -> Slicing:
         """The best change of what has to do with the highest steps, again and again, until none helps.
 
-        It starts from what was best in the bands before; groups of random and of real networks come out as
-        low as the best of all choices (tests/models/test_brr.py tries them all).
+        It starts from the same choice for all bands, so that what a band needs does not depend on the bands
+        tried before it. Groups of real networks come out as low as the best of all choices, random ones all
+        but always (tests/models/test_slices.py tries them all).
         """
-        best = self.slicings.of(self._last)
+        best = self.slicings.of(self.ends)
         loads = self.peaks(best, rows, images)
         while True:
             found: Slicing | None = None
@@ -207,7 +207,6 @@ class BandSearch:
                     if changed < loads:
                         found, loads = slicing, changed
             if found is None:
-                self._last = best.part
                 return best
             best = found
 

@@ -249,9 +249,11 @@ class Slicings:
         return self._built[part]
 
     def candidates(self) -> tuple[frozenset[int], list[frozenset[int]]]:
-        """(tensors nobody in the group reads that can be part: they always are, what else may change at once).
+        """(tensors nobody in the group reads that can be part: they are, to begin with; what may change at once).
 
-        Tensors change one by one; the operands of a concatenation all together, since they are all part or none.
+        Tensors change one by one, and the operands of one op all together: those of a concatenation are all
+        part or none, those of an addition save most if they are. With the operand of a convolution that would
+        sum it up changes the result that nobody reads: what is summed up is not made in slices.
         """
         ends: set[int] = set()
         others: list[int] = []
@@ -265,12 +267,17 @@ class Slicings:
                 ends.add(t)
             elif all(self.known[i].takes != "no" for i in readers):
                 others.append(t)
-        joined = [
-            frozenset(op.inputs)
-            for op in (self.graph.ops[i] for i in bits(self.group))
-            if op.kind == "concat" and set(op.inputs) <= set(others)
+        joined = [frozenset(self.graph.ops[i].inputs) for i in bits(self.group) if self.known[i].takes == "local"]
+        joined = [operands for operands in joined if len(operands) > 1 and operands <= set(others)]
+        alone = [frozenset({t}) for t in others]
+        return frozenset(ends), [change | self._sunk(change, ends) for change in (*alone, *joined)]
+
+    def _sunk(self, change: frozenset[int], ends: set[int]) -> frozenset[int]:
+        """Results of ops that would sum up one of these tensors, where nobody reads them."""
+        summing = [
+            i for i in bits(self.group) if self.known[i].takes == "sum" and self.graph.ops[i].inputs[0] in change
         ]
-        return frozenset(ends), [*(frozenset({t}) for t in others), *joined]
+        return frozenset(t for i in summing for t in self.graph.ops[i].outputs if t in ends)
 
 
 def _tensors(graph: Graph, group: Group) -> Iterable[int]:

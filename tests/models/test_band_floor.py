@@ -1,0 +1,184 @@
+"""The floor that prices groups in bands: what a search may rely on, against all ways to run small groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+from band_nets import CAPACITIES, grown_groups, strange_net, wide_net
+
+from fusecut.cost import NEVER_BYTES, BufferFloor, Planned
+from fusecut.ir import Graph, Group, bits
+from fusecut.machine import Machine
+from fusecut.models import Brr, LineBuffer
+from fusecut.models._band_floor import NEVER
+from fusecut.models._bands import band_rows
+from fusecut.testing import Net
+
+MODEL = Brr()
+
+
+def networks(seeds: range) -> Iterator[tuple[Graph, list[Group], np.random.Generator]]:
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        graph = (wide_net if seed % 2 else strange_net)(rng)
+        yield graph, list(grown_groups(graph, rng, 4)), rng
+
+
+def mark_of(floor: BufferFloor, ops: list[int]) -> int:
+    mark, seen = floor.start, 0
+    for i in ops:
+        mark, seen = floor.extend(seen, mark, i), seen | 1 << i
+    return mark
+
+
+def again(graph: Graph, group: Group, capacity: int) -> int:
+    floor = MODEL.buffer_floor(graph, Machine(capacity))
+    return floor.again_bytes(mark_of(floor, list(bits(group))), capacity)
+
+
+# What the protocol promises ------------------------------------------------------------------------
+
+
+def test_the_mark_of_a_group_does_not_depend_on_the_order_of_its_ops() -> None:
+    for graph, groups, rng in networks(range(40)):
+        floor = MODEL.buffer_floor(graph, Machine(1500))
+        for group in groups:
+            ops = list(bits(group))
+            shuffled = [int(i) for i in rng.permutation(ops)]
+            assert mark_of(floor, ops) == mark_of(floor, shuffled)
+
+
+def test_the_floor_only_grows_when_ops_join() -> None:
+    for graph, groups, rng in networks(range(60)):
+        for capacity in CAPACITIES:
+            floor = MODEL.buffer_floor(graph, Machine(capacity))
+            for group in groups:
+                mark, seen, price = floor.start, 0, 0
+                for i in (int(i) for i in rng.permutation(list(bits(group)))):
+                    mark, seen, before = floor.extend(seen, mark, i), seen | 1 << i, price
+                    price = floor.again_bytes(mark, capacity)
+                    assert price >= before
+
+
+def test_groups_without_a_common_op_pay_no_less_when_they_are_merged() -> None:
+    paid = 0
+    for graph, groups, _ in networks(range(80)):
+        for capacity in CAPACITIES:
+            for a, b in combinations(groups, 2):
+                rest = b & ~a
+                if not rest:
+                    continue
+                both = again(graph, a, capacity) + again(graph, rest, capacity)
+                assert again(graph, a | rest, capacity) >= min(both, NEVER_BYTES)
+                paid += 0 < both < NEVER_BYTES
+    assert paid > 20
+
+
+def test_a_larger_buffer_never_raises_the_floor() -> None:
+    for graph, groups, _ in networks(range(60)):
+        for group in groups:
+            prices = [again(graph, group, capacity) for capacity in CAPACITIES]
+            assert prices == sorted(prices, reverse=True)
+
+
+# Never above the truth -------------------------------------------------------------------------------
+
+
+def test_no_plan_of_the_model_moves_less_again_than_the_floor_says() -> None:
+    """In its own buffer, where the floor says the most."""
+    priced = tight = 0
+    for graph, groups, _ in networks(range(150)):
+        for group in groups:
+            for capacity in CAPACITIES:
+                planned = MODEL.plan(graph, group, Machine(capacity))
+                if not isinstance(planned, Planned):
+                    continue
+                extra = planned.cost.dram_bytes - graph.touch_once_bytes(group)
+                least = again(graph, group, planned.cost.buffer_bytes)
+                assert least <= extra
+                priced += extra > 0
+                tight += extra > 0 and least > 0
+    assert priced > 150 and tight > 50
+
+
+def fewest_bands(graph: Graph, group: Group, rng: np.random.Generator) -> dict[int, int]:
+    """Bytes -> the fewest bands that need no more than that, by trying every height and choice of part tensors."""
+    search = MODEL._search(graph, group, Machine(1 << 40))
+    tensors = sorted({t for change in search.others for t in change} | search.ends)
+    made = [t for i in bits(group) for t in graph.ops[i].outputs]
+    some = frozenset(t for t in made if rng.random() < 0.5)
+    agains = (frozenset[int](), frozenset(made), frozenset((*made, *graph.reads(group))), some)
+    slicings = [
+        slicing
+        for count in range(len(tensors) + 1)
+        for part in combinations(tensors, count)
+        if (slicing := search.slicings.of(frozenset(part))).valid
+    ]
+    found: dict[int, int] = {}
+    for images, height, count in search._sizes(search.facts.tables.size[search.facts.tables.clock(group)]):
+        for kept in agains:
+            rows = band_rows(search.facts.tables, group, height, kept)
+            nbytes = min(search.peaks(slicing, rows, images)[0] for slicing in slicings)
+            found[nbytes] = min(count, found.get(nbytes, count))
+    return found
+
+
+def test_no_way_at_all_runs_a_group_in_fewer_bands_than_the_floor_says() -> None:
+    tried = tight = 0
+    for graph, groups, rng in networks(range(60)):
+        for group in groups[:2]:
+            search = MODEL._search(graph, group, Machine(1 << 40))
+            if len({t for change in search.others for t in change} | search.ends) > 7:
+                continue
+            best = 1 << 60
+            for nbytes, count in sorted(fewest_bands(graph, group, rng).items()):
+                if count < best:
+                    best = count
+                    least = MODEL.buffer_floor(graph, Machine(nbytes)).bands(group)
+                    assert least <= count
+                    tried, tight = tried + 1, tight + (least == count)
+    assert tried > 150 and tight > tried // 4
+
+
+# Worked examples -------------------------------------------------------------------------------------
+
+
+def two_convolutions() -> Graph:
+    """16 channels, 12 rows of 8 columns: rows of 128 B, 2,304 B of weights each."""
+    net = Net()
+    net.conv(net.conv(net.input(16, 12, 8), 16), 16)
+    return net.graph()
+
+
+def test_where_line_buffers_fit_nothing_moves_again() -> None:
+    graph = two_convolutions()
+    needed = LineBuffer().demand(graph, 0b11).nbytes
+    assert again(graph, 0b11, needed) == 0
+    assert again(graph, 0b11, needed - 1) == 0  # one band of all rows might do
+    assert again(graph, 0b11, 3000) > 0
+
+
+def test_two_convolutions_need_two_bands_and_stream_what_does_not_fit_once_more() -> None:
+    """In 2,100 B twelve rows of the middle (1,536) and twelve rows of an end (1,536) are not there together."""
+    graph = two_convolutions()
+    assert MODEL.buffer_floor(graph, Machine(2100)).bands(0b11) == 2
+    assert again(graph, 0b11, 2100) == 4608 - 2100
+
+
+def test_a_row_that_does_not_fit_runs_in_no_number_of_bands() -> None:
+    """The first row looks at two rows, 256 B; its sums of 32 bits would take 512 B."""
+    graph = two_convolutions()
+    assert MODEL.buffer_floor(graph, Machine(255)).bands(0b01) == NEVER
+    assert again(graph, 0b11, 255) == NEVER_BYTES
+    assert MODEL.buffer_floor(graph, Machine(256)).bands(0b01) < NEVER
+
+
+def test_squeeze_excite_runs_in_no_number_of_bands_where_its_map_does_not_fit() -> None:
+    net = Net()
+    net.squeeze_excite(net.conv(net.input(4, 16, 16), 8), 2)
+    graph = net.graph()
+    whole = 8 * 16 * 16
+    assert again(graph, graph.everything, whole - 1) == NEVER_BYTES
+    assert again(graph, graph.everything, 100_000) == 0
