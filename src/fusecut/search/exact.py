@@ -74,7 +74,7 @@ class Exact:
     first_effort: int = 60_000
     beam_effort: int = 700_000
     first_questions: int = 150
-    questions: int = 2_000
+    questions: int = 1_000
 
     name = "exact"
     anytime = True

@@ -1,0 +1,167 @@
+"""A small part of the lattice of ideals: what a few orders of the ops lead to, and the groups between.
+
+An ideal is here the first ops of one of five orders in which the network may run, or what two such
+beginnings of about the same size have in common, or have together. In a chain of ops all orders are
+one; branches are taken one after the other, first to last and last to first, or side by side.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from fusecut.cost import NEVER_BYTES
+from fusecut.ir import Graph, Group, bits
+from fusecut.problem import Problem
+
+_IDEALS_PER_OP: Final = 6
+"""Ideals, at most: where the joins make more, fewer beginnings are joined."""
+
+
+class Stretch(NamedTuple):
+    """From one ideal to another: the groups in between, which do not depend on each other."""
+
+    end: Group
+    groups: tuple[Group, ...]
+
+
+class _Part(NamedTuple):
+    """A connected part of a stretch, and its mark."""
+
+    group: Group
+    mark: int
+
+
+def orders(graph: Graph) -> list[tuple[int, ...]]:
+    """The graph's own order, depth first both ways, as early and as late as may be; equal ones once."""
+    early, late = [0] * len(graph), [0] * len(graph)
+    for i in range(len(graph)):
+        early[i] = max((early[p] + 1 for p in bits(graph.preds[i])), default=0)
+    for i in reversed(range(len(graph))):
+        late[i] = min((late[s] - 1 for s in bits(graph.succs[i])), default=0)
+    keys: tuple[Callable[[int, int], int], ...] = (
+        lambda op, step: op,
+        lambda op, step: -step * len(graph) + op,
+        lambda op, step: -step * len(graph) - op,
+        lambda op, step: early[op],
+        lambda op, step: late[op],
+    )
+    return list(dict.fromkeys(_order(graph, key) for key in keys))
+
+
+def _order(graph: Graph, key: Callable[[int, int], int]) -> tuple[int, ...]:
+    """Of the ops that are ready the one of the least key goes next; the key may look at when it became ready."""
+    waits = [p.bit_count() for p in graph.preds]
+    ready = [(key(i, 0), i) for i in range(len(graph)) if not waits[i]]
+    heapq.heapify(ready)
+    order: list[int] = []
+    while ready:
+        op = heapq.heappop(ready)[1]
+        order.append(op)
+        for s in bits(graph.succs[op]):
+            waits[s] -= 1
+            if not waits[s]:
+                heapq.heappush(ready, (key(s, len(order)), s))
+    return tuple(order)
+
+
+def ideals(graph: Graph, along: list[tuple[int, ...]]) -> list[Group]:
+    """Beginnings of the orders, and the meets and joins of those that differ by 2 ops in size at most; by size."""
+    beginnings = [_beginnings(order) for order in along]
+    for apart in (2, 1, 0):
+        found = {ideal for begun in beginnings for ideal in begun}
+        for k, first in enumerate(beginnings):
+            for second in beginnings[k + 1 :]:
+                for ideal, other in _neighbours(first, second, apart):
+                    found.update((ideal | other, ideal & other))
+        if len(found) <= _IDEALS_PER_OP * len(graph):
+            break
+    else:
+        found = {ideal for begun in beginnings for ideal in begun}
+    return sorted(found, key=lambda ideal: (ideal.bit_count(), ideal))
+
+
+def _beginnings(order: tuple[int, ...]) -> list[Group]:
+    begun = [0]
+    for op in order:
+        begun.append(begun[-1] | 1 << op)
+    return begun
+
+
+def _neighbours(first: list[Group], second: list[Group], apart: int) -> Iterator[tuple[Group, Group]]:
+    for size, ideal in enumerate(first):
+        if ideal != second[size]:
+            for other in second[max(0, size - apart) : size + apart + 1]:
+                yield ideal, other
+
+
+class Stretches:
+    """All stretches worth a look; the filter is here.
+
+    From an ideal, ops are added one at a time, from ideal to ideal. A stretch is grown only while the
+    bytes that each of its groups moves again, at least, are not more than those that would cross at the
+    cheapest ideal inside it: what is longer would rather be cut there. O(pairs of ideals within reach).
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem, self.graph = problem, problem.graph
+        self.ideals = ideals(self.graph, orders(self.graph))
+        self.again: dict[Group, int] = {}
+        self._crossing = {ideal: self._crossing_bytes(ideal) for ideal in self.ideals}
+        self._next = {ideal: self._added(ideal) for ideal in self.ideals}
+
+    def from_each(self) -> dict[Group, list[Stretch]]:
+        """Stretches by the ideal where they start, for ideals that some stretch leads to."""
+        found: dict[Group, list[Stretch]] = {}
+        reached = {0}
+        for ideal in self.ideals:
+            if ideal in reached:
+                found[ideal] = list(self._from(ideal))
+                reached.update(stretch.end for stretch in found[ideal])
+        return found
+
+    def _added(self, ideal: Group) -> list[int]:
+        """Ops that lead to another of the ideals."""
+        near = 0
+        for i in bits(self.graph.everything & ~ideal):
+            if not self.graph.preds[i] & ~ideal:
+                near |= 1 << i
+        return [op for op in bits(near) if ideal | 1 << op in self._crossing]
+
+    def _from(self, ideal: Group) -> Iterator[Stretch]:
+        seen = {ideal}
+        stack: list[tuple[Group, list[_Part], int]] = [(ideal, [], NEVER_BYTES)]
+        while stack:
+            at, parts, least = stack.pop()
+            for op in self._next[at]:
+                end = at | 1 << op
+                if end not in seen:
+                    seen.add(end)
+                    grown = self._with(parts, op)
+                    if self.again[grown[-1].group] <= least:
+                        yield Stretch(end, tuple(part.group for part in grown))
+                        stack.append((end, grown, min(least, self._crossing[end])))
+
+    def _with(self, parts: list[_Part], op: int) -> list[_Part]:
+        """The parts with one more op, which may connect some of them; the part that holds it comes last."""
+        floor, preds = self.problem.buffer_floor, self.graph.preds[op]
+        joined = [part for part in parts if part.group & preds]
+        group, mark = joined[-1] if joined else (0, floor.start)
+        for other in joined[:-1]:
+            for i in bits(other.group):
+                mark, group = floor.extend(group, mark, i), group | 1 << i
+        mark, group = floor.extend(group, mark, op), group | 1 << op
+        if group not in self.again:
+            self.again[group] = floor.again_bytes(mark, self.problem.capacity_bytes) if group & (group - 1) else 0
+        return [*(part for part in parts if part not in joined), _Part(group, mark)]
+
+    def _crossing_bytes(self, ideal: Group) -> int:
+        """Bytes written and read again where everything is cut between an ideal and the rest."""
+        graph, total = self.graph, 0
+        for i in bits(ideal):
+            if graph.succs[i] & ~ideal:
+                for t in graph.ops[i].outputs:
+                    if graph.consumer_mask[t] & ~ideal:
+                        total += graph.tensors[t].nbytes * (1 if t in graph.output_set else 2)
+        return total
