@@ -6,6 +6,10 @@
 ('optimal', True)
 """
 
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from fusecut import machines, models, search, split
 from fusecut._version import __version__
 from fusecut.cost import Cost, CostModel, Infeasible, Planned
@@ -23,6 +27,9 @@ from fusecut.simulate import simulate
 from fusecut.solution import Solution, Status
 from fusecut.solve import solve
 from fusecut.zoo import load as zoo
+
+if TYPE_CHECKING:
+    from fusecut.report import plots as plot
 
 __all__ = [
     "Cost",
@@ -46,9 +53,18 @@ __all__ = [
     "load_plan",
     "machines",
     "models",
+    "plot",
     "search",
     "simulate",
     "solve",
     "split",
     "zoo",
 ]
+
+if not TYPE_CHECKING:  # a type checker would believe that every name is here
+
+    def __getattr__(name: str) -> ModuleType:
+        """``fusecut.plot``, loaded when it is first asked for."""
+        if name == "plot":
+            return import_module("fusecut.report.plots")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

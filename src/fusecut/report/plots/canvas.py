@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from fusecut.errors import FusecutError
 from fusecut.plan_file import write_bytes
-from fusecut.report.plots.panel import Line, Panel
+from fusecut.report.plots.panel import BarPanel, Line, Panel
 
 SUFFIXES: Final = (".svg", ".pdf", ".png")
 
@@ -46,6 +46,12 @@ _LONG: Final = re.compile(rb"(\d\.\d\d)\d+")
 """A hundredth of a point is enough for a place on a page."""
 
 _INCHES: Final = (3.6, 2.3)
+_GREY: Final = "#333333"
+_BAR_WIDTH: Final = 0.8
+_MOST_BAR_NAMES: Final = 20
+_LETTERS_PER_INCH: Final = 14
+_KEY_LETTERS: Final = 7
+"""What a key and the space around it take of a legend."""
 
 
 def check_figure(path: Path) -> None:
@@ -60,62 +66,111 @@ def check_figure(path: Path) -> None:
         raise FusecutError("a figure needs matplotlib: pip install 'fusecut[plot]'")
 
 
-def draw(panels: Sequence[Panel], path: Path, columns: int = 2) -> None:
+def draw(panels: Sequence[Panel | BarPanel], path: str | Path, columns: int = 2) -> None:
     """Panels row by row into an SVG, PDF or PNG file, by its suffix; one legend below them.
 
     Raises:
         FusecutError: see :func:`check_figure`; nothing to draw; or the place cannot be written.
     """
-    check_figure(path)
+    file = Path(path)
+    check_figure(file)
     if not panels:
         raise FusecutError(f"cannot draw {path}: there is nothing to show")
-    write_bytes(path, _rendered(panels, path.suffix, columns))
+    write_bytes(file, _rendered(panels, file.suffix, columns))
 
 
 def _known() -> str:
     return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
-def _rendered(panels: Sequence[Panel], suffix: str, columns: int) -> bytes:
+def _rendered(panels: Sequence[Panel | BarPanel], suffix: str, columns: int) -> bytes:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    columns = min(columns, len(panels))
     rows = ceil(len(panels) / columns)
     out = BytesIO()
     with rc_context(_STYLE):
         figure = Figure(figsize=(_INCHES[0] * columns, _INCHES[1] * rows + 0.3), layout="constrained")
         colours = _colours(panels)
         for place, panel in enumerate(panels, 1):
-            _panel(figure.add_subplot(rows, columns, place), panel, colours)
-        handles = {line.get_label(): line for axes in figure.axes for line in axes.get_lines()}
-        named = [label for label in colours if label in handles]
-        figure.legend([handles[label] for label in named], named, loc="outside lower center", ncols=len(named))
+            axes = figure.add_subplot(rows, columns, place)
+            if isinstance(panel, BarPanel):
+                _bars(axes, panel, colours)
+            else:
+                _panel(axes, panel, colours)
+        _legend(figure, colours)
         figure.savefig(out, format=suffix[1:], metadata=_NO_DATES[suffix], dpi=150)
     return _LONG.sub(rb"\1", out.getvalue()) if suffix == ".svg" else out.getvalue()
 
 
-def _colours(panels: Sequence[Panel]) -> dict[str, str]:
-    labels = dict.fromkeys(line.label for panel in panels for line in panel.lines)
+def _colours(panels: Sequence[Panel | BarPanel]) -> dict[str, str]:
+    labels = dict.fromkeys(label for panel in panels for label in _labels(panel))
     return {label: _COLOURS[k % len(_COLOURS)] for k, label in enumerate(labels)}
 
 
+def _labels(panel: Panel | BarPanel) -> list[str]:
+    """What has a colour; dashed lines are grey."""
+    if isinstance(panel, BarPanel):
+        return [stack.label for stack in panel.stacks]
+    return [line.label for line in panel.lines if not line.dashed]
+
+
+def _legend(figure: Any, colours: dict[str, str]) -> None:
+    """One for all panels, coloured labels first; in columns where it does not fit into one row."""
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    named = [*(label for label in colours if label in handles), *(label for label in handles if label not in colours)]
+    wide = [len(label) + _KEY_LETTERS for label in named]
+    room = figure.get_figwidth() * _LETTERS_PER_INCH
+    ncols = len(named) if sum(wide) <= room else max(1, int(room / max(wide)))
+    figure.legend([handles[label] for label in named], named, loc="outside lower center", ncols=ncols)
+
+
 def _panel(axes: Any, panel: Panel, colours: dict[str, str]) -> None:
-    axes.set_title(panel.title, loc="left")
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    _headed(axes, panel)
     if panel.x_log:
         _log(axes, panel)
     if panel.y_log:
         _log_with_zero(axes, panel)
     for line in panel.lines:
-        _line(axes, line, colours[line.label])
+        _line(axes, line, _GREY if line.dashed else colours[line.label])
+    if not panel.y_log:
+        _from_zero(axes)
+
+
+def _headed(axes: Any, panel: Panel | BarPanel) -> None:
+    axes.set_title(panel.title, loc="left")
+    axes.set_xlabel(panel.x_label)
+    axes.set_ylabel(panel.y_label)
+
+
+def _bars(axes: Any, panel: BarPanel, colours: dict[str, str]) -> None:
+    _headed(axes, panel)
+    places = range(len(panel.bars))
+    below = [0.0] * len(panel.bars)
+    for stack in panel.stacks:
+        axes.bar(places, stack.heights, _BAR_WIDTH, below, label=stack.label, color=colours[stack.label], zorder=2)
+        below = [low + height for low, height in zip(below, stack.heights, strict=True)]
+    if panel.limit is not None:
+        axes.axhline(panel.limit, color=_GREY, linestyle="--", label=panel.limit_label, zorder=3)
+    every = ceil(len(panel.bars) / _MOST_BAR_NAMES)
+    axes.set_xticks(places[::every], panel.bars[::every])
+    axes.grid(False, axis="x")
+    _from_zero(axes)
+
+
+def _from_zero(axes: Any) -> None:
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,g}")
 
 
 def _log(axes: Any, panel: Panel) -> None:
     places = [x for line in panel.lines for x in line.x]
     axes.set_xscale("log")
-    shown = _ticks(min(places), max(places)) if places else []
-    axes.set_xticks(shown, [f"{tick:,}" for tick in shown])
+    shown = panel.x_ticks or [(tick, f"{tick:,}") for tick in (_ticks(min(places), max(places)) if places else [])]
+    axes.set_xticks([place for place, _ in shown], [name for _, name in shown])
     axes.set_xticks([], minor=True)
 
 
@@ -139,9 +194,11 @@ def _log_with_zero(axes: Any, panel: Panel) -> None:
 
 
 def _line(axes: Any, line: Line, colour: str) -> None:
-    axes.plot(line.x, line.y, color=colour, label=line.label)
+    how = "steps-post" if line.steps else "default"
+    axes.plot(line.x, line.y, "--" if line.dashed else "-", color=colour, label=line.label, drawstyle=how)
     if line.low:
-        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+        step = "post" if line.steps else None
+        axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.15, linewidth=0, step=step)
     if line.end is not None and line.x:
         k = max((k for k, x in enumerate(line.x) if x <= line.end), default=0)
         axes.plot([line.x[k]], [line.y[k]], "o", color=colour, markersize=3.5, clip_on=False)
