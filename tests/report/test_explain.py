@@ -52,7 +52,7 @@ def test_a_lever_holds_what_it_promises(solution: Solution) -> None:
 
 
 def test_a_skip_is_blamed_on_the_reader_that_is_late() -> None:
-    solution = fc.solve(fc.zoo("mobilenet_v2"), "256KiB")
+    solution = fc.solve(fc.zoo("mobilenet_v2"), "256KiB", scheme="lbdf")
     whys = [h.why for e in explained(solution) for h in e.held]
     assert any("waits for" in why for why in whys) and any("window of" in why for why in whys)
 
@@ -66,3 +66,12 @@ def test_text_names_every_tensor_that_is_held(solution: Solution) -> None:
 def test_a_plan_without_that_group_is_refused(solution: Solution) -> None:
     with pytest.raises(PlanError, match="there is no group 999"):
         explain(solution, 999, LINES)
+
+
+def test_a_group_in_bands_says_what_is_on_chip_when_most_is() -> None:
+    solution = fc.solve(fc.zoo("mobilenet_v2"), "256KiB")
+    banded = [e for e in explained(solution) if e.planned.schedule.bands is not None]
+    assert banded
+    for e in banded:
+        assert sum(p.nbytes for p in e.places) == e.planned.cost.pooled_buffer_bytes
+        assert e.bands in " ".join(e.text(100).split())

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import wrap
+from typing import Final
 
 from fusecut.cost import Infeasible, Planned
 from fusecut.errors import PlanError
 from fusecut.ir import Graph, Group, bits
 from fusecut.models import Layerwise, LineBuffer
 from fusecut.partition import Partition
+from fusecut.schedule import Place
 from fusecut.solution import Solution
 from fusecut.text import Column, render_table
 from fusecut.units import format_bytes
+
+_SHOWN: Final = 12
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ class Lever:
 
 
 @dataclass(frozen=True)
+class Lying:
+    """Something that is on chip in the fullest step of a band, and where; ``rows`` 0: not rows of a tensor."""
+
+    what: str
+    rows: int
+    nbytes: int
+    offset: int
+
+
+@dataclass(frozen=True)
 class Explanation:
     """One group of a plan, taken apart. Every list adds up to the group's own figures."""
 
@@ -58,6 +73,8 @@ class Explanation:
     accumulators: tuple[tuple[str, int], ...]
     moved: tuple[Moved, ...]
     levers: tuple[Lever, ...]
+    places: tuple[Lying, ...] = ()
+    bands: str = ""
 
     def text(self, width: int = 80, colour: bool = False) -> str:
         """The explanation as it is printed."""
@@ -88,7 +105,55 @@ def explain(solution: Solution, index: int, lines: LineBuffer) -> Explanation:
         accumulators=_accumulators(graph, planned, lines),
         moved=_moved(partition, index, planned),
         levers=_levers(solution, partition, index, lines),
+        places=_places(graph, planned),
+        bands=_bands(graph, planned),
     )
+
+
+def _bands(graph: Graph, planned: Planned) -> str:
+    """How a group in bands runs, in words."""
+    bands = planned.schedule.bands
+    if bands is None:
+        return ""
+    count = planned.schedule.weight_passes
+    rows = f"{bands.rows} rows" if bands.rows > 1 else "one row"
+    text = f"Runs in {count} bands of {rows} of {graph.ops[bands.clock].name}" if count > 1 else "Runs in one band"
+    text += f", in {len(bands.stages)} stages."
+    streamed = len([i for i in planned.schedule.order if graph.ops[i].weight_bytes and i not in bands.resident])
+    often = f"{count} times" if count > 1 else "once"
+    if not streamed:
+        text += " All weights stay on chip."
+    elif not bands.resident:
+        text += f" Weights pass by {often}."
+    else:
+        text += f" Weights of {len(bands.resident)} ops stay on chip, those of {streamed} pass by {often}."
+    if bands.part:
+        text += f" {len(bands.part)} tensors pass {bands.channels} channels at a time."
+    if bands.again:
+        text += " Rows that bands share are made again" + (
+            " or read again." if any(graph.producer[t] < 0 for t in bands.again) else "."
+        )
+    return text
+
+
+def _places(graph: Graph, planned: Planned) -> tuple[Lying, ...]:
+    """What lies on chip in the fullest step, the largest first."""
+    bands = planned.schedule.bands
+    if bands is None:
+        return ()
+    loads = [sum(p.nbytes for p in bands.places if p.first <= step <= p.last) for step in range(2 * len(bands.stages))]
+    step = loads.index(max(loads))
+    found = [Lying(_named(graph, p), p.rows, p.nbytes, p.offset) for p in bands.places if p.first <= step <= p.last]
+    return tuple(sorted(found, key=lambda lying: (-lying.nbytes, lying.offset)))
+
+
+def _named(graph: Graph, place: Place) -> str:
+    if place.what == "slice":
+        return "weights in use"
+    if place.what in ("tile", "halo"):
+        name = graph.tensors[place.index].name
+        return name if place.what == "tile" else f"{name}, kept for the next band"
+    return f"{place.what} of {graph.ops[place.index].name}"
 
 
 def _held(graph: Graph, planned: Planned, lines: LineBuffer) -> tuple[Held, ...]:
@@ -197,12 +262,20 @@ def _one_more(solution: Solution, partition: Partition, index: int, lines: LineB
 def _text(e: Explanation, width: int, colour: bool) -> list[str]:
     schedule, cost = e.planned
     lines = [
-        f"group {e.index}: {len(e.ops)} ops under {schedule.scheme}: {', '.join(e.ops)}",
+        *wrap(f"group {e.index}: {len(e.ops)} ops under {schedule.scheme}: {', '.join(e.ops)}", width),
         f"buffer {cost.buffer_bytes:,} B of {e.capacity_bytes:,} B; DRAM {cost.dram_bytes:,} B",
         "",
     ]
     if e.held:
         lines += ["What fills the buffer", _held_table(e, width, colour), ""]
+    elif e.places:
+        lines += [
+            *wrap(e.bands, width),
+            "",
+            "What lies on chip in the fullest step",
+            _places_table(e, width, colour),
+            "",
+        ]
     elif schedule.tile is not None:
         t = schedule.tile
         lines += [
@@ -232,10 +305,19 @@ def _held_table(e: Explanation, width: int, colour: bool) -> str:
     return render_table(columns, rows, width, colour)
 
 
+def _places_table(e: Explanation, width: int, colour: bool) -> str:
+    columns = (Column("what", "left", True), Column("rows"), Column("bytes"), Column("from byte"))
+    rows = [[p.what, str(p.rows or ""), f"{p.nbytes:,}", f"{p.offset:,}"] for p in e.places[:_SHOWN]]
+    rest = e.places[_SHOWN:]
+    if rest:
+        rows.append([f"{len(rest)} more", "", f"{sum(p.nbytes for p in rest):,}", ""])
+    return render_table(columns, rows, width, colour)
+
+
 def _lever_lines(e: Explanation) -> list[str]:
     if not e.levers:
         return ["No larger buffer would let it grow by a neighbour and save bytes."]
-    return ["What would let it grow"] + [
+    return ["What would let it grow, rows in line buffers and all weights on chip"] + [
         f"  {format_bytes(lever.buffer_bytes)} of buffer ({lever.buffer_bytes - e.capacity_bytes:,} B more): "
         f"{lever.change}, saves {lever.saved_bytes:,} B"
         for lever in e.levers[:5]

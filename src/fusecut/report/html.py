@@ -22,7 +22,7 @@ from typing import Final
 
 from fusecut.models import SCHEMES, scheme_model
 from fusecut.plan_file import line_buffer, write_text
-from fusecut.report.html_data import ReportData, ReportGroup, report_data
+from fusecut.report.html_data import ReportData, ReportGroup, lines_of, report_data
 from fusecut.search import Greedy
 from fusecut.solution import Solution
 from fusecut.solve import Progress, solve
@@ -58,11 +58,9 @@ def report(
     solution: Solution, *, greedy: bool | None = None, on_progress: Callable[[Progress], None] | None = None
 ) -> str:
     """The text of that file; arguments and errors as in :func:`write_report`."""
-    scheme = solution.provenance.scheme
-    lines = line_buffer(scheme, dict(solution.provenance.options)) if scheme in SCHEMES else None
     small = solution.partition is not None and len(solution.partition.graph) <= GREEDY_OPS
     wanted = small if greedy is None else greedy
-    return page(report_data(solution, lines, _greedy_bytes(solution, on_progress) if wanted else None))
+    return page(report_data(solution, lines_of(solution), _greedy_bytes(solution, on_progress) if wanted else None))
 
 
 def _greedy_bytes(solution: Solution, on_progress: Callable[[Progress], None] | None) -> int | None:

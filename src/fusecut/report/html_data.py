@@ -15,9 +15,10 @@ from typing import Final
 
 from fusecut.errors import PlanError, SimulationError
 from fusecut.ir import bits
-from fusecut.models import LineBuffer
+from fusecut.models import SCHEMES, LineBuffer
 from fusecut.objective import UNITS
 from fusecut.partition import Partition
+from fusecut.plan_file import line_buffer
 from fusecut.report.explain import Explanation, Held, explain
 from fusecut.report.words import certificate, how_it_runs, why_it_stops
 from fusecut.simulate import simulate
@@ -160,6 +161,12 @@ class ReportData:
     groups: tuple[ReportGroup, ...]
     facts: tuple[Fact, ...]
     notes: tuple[str, ...]
+
+
+def lines_of(solution: Solution) -> LineBuffer | None:
+    """The line buffer a plan was made with; None for a cost model that has no name here."""
+    origin = solution.provenance
+    return line_buffer(origin.scheme, dict(origin.options)) if origin.scheme in SCHEMES else None
 
 
 def report_data(solution: Solution, lines: LineBuffer | None, greedy_bytes: int | None = None) -> ReportData:
