@@ -38,6 +38,8 @@ NETWORKS = (
 )
 BUFFERS = (64, 256, 1024)
 SCHEMES = ("lbdf", "mixed")
+QUICK = ("fsrcnn", "mobilenet_v2", "resnet18", "squeezenet1_1", "unet", "vgg16")
+"""Networks that are proved under ``mixed`` in about a second, whatever the buffer."""
 README = (
     "Best plans of networks of the zoo, batch 1, int8 with 32-bit biases, buffers in KiB. dram_bytes and "
     "bound_bytes are of the whole network; where they are equal the plan is proved optimal, and of the equally "
@@ -93,7 +95,8 @@ def entry(name: str, kib: int, scheme: str) -> dict[str, Any]:
 
 
 def cases() -> list[tuple[str, int, str]]:
-    return list(product(NETWORKS, BUFFERS, SCHEMES))
+    every = product(NETWORKS, BUFFERS, SCHEMES)
+    return [(name, kib, scheme) for name, kib, scheme in every if scheme == "lbdf" or name in QUICK]
 
 
 def write() -> None:
@@ -139,13 +142,13 @@ def test_a_kept_plan_is_proved_optimal(name: str, kib: int, scheme: str) -> None
     assert (row["status"], row["dram_bytes"]) == ("optimal", row["bound_bytes"])
 
 
-@pytest.mark.parametrize(("name", "scheme"), list(product(NETWORKS, SCHEMES)))
+@pytest.mark.parametrize(("name", "scheme"), sorted({(name, scheme) for name, _, scheme in cases()}))
 def test_a_larger_buffer_never_moves_more(name: str, scheme: str) -> None:
     moved = [golden()[name, kib, scheme]["dram_bytes"] for kib in BUFFERS]
     assert moved == sorted(moved, reverse=True)
 
 
-@pytest.mark.parametrize(("name", "kib"), list(product(NETWORKS, BUFFERS)))
+@pytest.mark.parametrize(("name", "kib"), list(product(QUICK, BUFFERS)))
 def test_choosing_among_schemes_never_moves_more_than_one_of_them(name: str, kib: int) -> None:
     rows = [golden()[name, kib, scheme] for scheme in ("mixed", "lbdf")]
     assert rows[0]["dram_bytes"] <= min(rows[1]["dram_bytes"], rows[1]["layerwise_bytes"])
