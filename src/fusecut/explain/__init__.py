@@ -1,0 +1,10 @@
+"""Why a fusion group does not fit the buffer: explainers, and the graph network they look into.
+
+The explainers that learn need the extra ``fusecut[gnn]`` and are imported only when used.
+"""
+
+from __future__ import annotations
+
+from fusecut.explain.protocol import Edge, Explainer, Scores, edges
+
+__all__ = ["Edge", "Explainer", "Scores", "edges"]
