@@ -40,7 +40,7 @@ def test_the_step_passes_within_the_limit_and_leaves_plan_and_report(tmp_path: P
 
 
 def test_the_step_fails_over_the_limit_and_leaves_plan_and_report_all_the_same(tmp_path: Path) -> None:
-    assert solve_step(tmp_path, "zoo:mobilenet_v2", "4MB") == 1
+    assert solve_step(tmp_path, "zoo:mobilenet_v2", "3.7MB") == 1
     assert {file.name for file in tmp_path.iterdir()} == {"plan.json", "report.html"}
 
 
