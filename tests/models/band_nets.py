@@ -11,6 +11,7 @@ from fusecut.testing import Net
 
 EVERYDAY = ("conv", "conv", "conv", "depthwise", "pool", "add", "concat", "se", "up", "gap")
 ODD = (*EVERYDAY, "grouped", "transposed", "linear", "matmul", "softmax", "crop", "stack", "split", "twice", "opaque")
+COMPUTED = (*EVERYDAY, "grouped", "dilated", "transposed")
 CAPACITIES = (400, 800, 1500, 2500, 4000, 8000)
 
 
@@ -22,6 +23,11 @@ def wide_net(rng: Generator, most_ops: int = 9, most_batch: int = 3) -> Graph:
 def strange_net(rng: Generator, most_ops: int = 9) -> Graph:
     """The same with every kind of op that has a habit of its own; counted, not computed."""
     return _drawn(rng, ODD, most_ops, 2)
+
+
+def computed_net(rng: Generator, most_ops: int = 9) -> Graph:
+    """Every kind of op that passes slices on or sums them up and that can be computed; up to three images."""
+    return _drawn(rng, COMPUTED, most_ops, 3)
 
 
 def grown_groups(graph: Graph, rng: Generator, count: int) -> Iterator[Group]:
@@ -53,7 +59,7 @@ def _drawn(rng: Generator, kinds: tuple[str, ...], most_ops: int, most_batch: in
 
 def _op(net: Net, rng: Generator, kind: str, x: int, made: list[int]) -> list[int]:
     """What one more op makes; nothing where it does not fit."""
-    if kind in ("conv", "depthwise", "grouped", "transposed"):
+    if kind in ("conv", "depthwise", "grouped", "dilated", "transposed"):
         return [_convolution(net, rng, kind, x)]
     if kind in ("add", "concat", "stack", "twice", "matmul"):
         return _joined(net, rng, kind, x, made)
@@ -77,6 +83,8 @@ def _convolution(net: Net, rng: Generator, kind: str, x: int) -> int:
         kernel = 1
     if kind == "depthwise":
         return net.depthwise(x, kernel)
+    if kind == "dilated":
+        return net.conv(x, int(rng.integers(1, 17)), kernel, dilation=2, biases=True)
     if kind == "transposed":
         channels = int(rng.integers(2, 13))
         shape = (channels, (source.rows - 1) * stride + kernel, (source.cols - 1) * stride + kernel)
