@@ -47,7 +47,7 @@ MODELS: dict[str, CostModel] = {
     "three_channels": Brr(channels=3),
     "two_pass": Brr(LineBuffer(squeeze_excite="two_pass")),
 }
-SEEDS = 10
+SEEDS = {"wide": 12, "strange": 12, "computed": 12, "fire": 4}
 
 
 def planned_groups(kind: str, model: CostModel, seeds: range) -> Iterator[tuple[Graph, Machine, Planned]]:
@@ -57,7 +57,7 @@ def planned_groups(kind: str, model: CostModel, seeds: range) -> Iterator[tuple[
         graph = NETS[kind](rng)
         for group in grown_groups(graph, rng, 3):
             needed = LineBuffer().demand(graph, group).nbytes
-            for tenths in (3, 6, 9):
+            for tenths in (2, 4, 7, 9):
                 machine = Machine(max(1, needed * tenths // 10))
                 planned = model.plan(graph, group, machine)
                 if isinstance(planned, Planned) and planned.schedule.bands is not None:
@@ -76,7 +76,7 @@ def bands_of(planned: Planned) -> Bands:
 def executed(kind: str, label: str) -> Counter[str]:
     """How many groups that agree have what; raises where one disagrees."""
     found: Counter[str] = Counter()
-    for graph, machine, planned in planned_groups(kind, MODELS[label], range(SEEDS if label == "brr" else 5)):
+    for graph, machine, planned in planned_groups(kind, MODELS[label], range(SEEDS[kind] if label == "brr" else 4)):
         agree(graph, machine, planned, MODELS[label])
         found.update(("groups", *_features(graph, planned)))
     return found
@@ -85,7 +85,7 @@ def executed(kind: str, label: str) -> Counter[str]:
 @pytest.mark.parametrize("label", MODELS)
 @pytest.mark.parametrize("kind", NETS)
 def test_every_group_in_bands_moves_and_holds_what_the_model_said(kind: str, label: str) -> None:
-    assert executed(kind, label)["groups"] > (30 if label == "brr" else 3)
+    assert executed(kind, label)["groups"] > (20 if label == "brr" else 3)
 
 
 @pytest.mark.slow
@@ -150,7 +150,7 @@ def _features(graph: Graph, planned: Planned) -> Iterator[str]:
     ],
 )
 def test_the_groups_executed_cover(feature: str) -> None:
-    assert sum(executed(kind, "brr")[feature] for kind in NETS) >= 3
+    assert sum(executed(kind, "brr")[feature] for kind in NETS) >= 2
 
 
 # Values --------------------------------------------------------------------------------------------
