@@ -1,19 +1,22 @@
 """How many bands a group needs at least, and what streaming its weights that often costs.
 
 In a band with r rows of an op that sums over channels, either the rows it reads are there with all
-their channels, or its r rows are there as partial sums. Where neither fits, there are more bands. Of
-weights that do not fit the buffer all at once the rest passes in every band::
+their channels, or its r rows are there as partial sums. Where neither fits, there are more bands. What
+has to be there at the same time adds up, over all bands, to H bytes for all rows: some band holds at
+least the average, and weights that stay on chip have only the rest of the buffer. Those that do not
+fit in there pass in every band::
 
-    again(G) >= (bands - 1) * (weights - capacity)          bands >= max over ops, over pairs of ops
+    again(G) >= (bands - 1) * (weights - capacity + H / bands)     where weights > capacity
 
-Both factors only grow with the group, and a group made of two pays at least what both pay.
+bands and H are the most over ops, over pairs of ops. All three only grow with the group, the product grows
+with the bands, and a group made of two pays at least what both pay: H / bands is at most the capacity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Group, bits, mask_of
@@ -24,51 +27,62 @@ from fusecut.models._slices import Habits
 NEVER: Final = 1 << 40
 """More bands than any group has rows: it cannot run in bands at all."""
 
-_BITS: Final = 64
-_FIELD: Final = (1 << _BITS) - 1
+_FIELD: Final = (1 << 64) - 1
+_RING, _HELD, _BANDS = 64, 128, 192
+"""Where the numbers of a mark begin."""
 
 
 class BandFloor:
     """The floor of groups that run with all weights resident (``fits`` is their floor), or in bands.
 
-    A mark is three numbers of 64 bits: the bands a group needs at least, the mark of ``fits``, and the
-    bytes of its weights.
+    A mark is four numbers of 64 bits: the bands a group needs at least, what its bands hold in all, the
+    mark of ``fits``, and the bytes of its weights.
     """
 
     def __init__(self, tables: Tables, habits: list[Habits], lines: RingFloor, capacity: int) -> None:
         self.fits = lines
-        self.start = (1 << 2 * _BITS) + (lines.start << _BITS)
+        self.start = (1 << _BANDS) + (lines.start << _RING)
         self._weights = [op.weight_bytes for op in tables.graph.ops]
         demands = _Demands(tables, habits)
-        self._alone = [demands.bands(i, capacity) for i in range(len(habits))]
-        self._pairs: list[list[tuple[Group, int]]] = [[] for _ in habits]
-        for mask, count in (*demands.pairs(capacity), *demands.held(capacity)):
+        self._alone = [demands.alone(i, capacity) for i in range(len(habits))]
+        self._pairs: list[list[tuple[Group, _Need]]] = [[] for _ in habits]
+        for mask, need in (*demands.pairs(capacity), *demands.held(capacity)):
             for i in bits(mask):
-                self._pairs[i].append((mask, count))
+                self._pairs[i].append((mask, need))
 
     def extend(self, group: Group, mark: int, op: int) -> int:
         """The mark of ``group`` with ``op`` added. O(pairs of the op)."""
-        count = max(mark >> 2 * _BITS, self._alone[op])
-        ring = self.fits.extend(group, mark >> _BITS & _FIELD, op)
-        after = group | 1 << op
-        for mask, needed in self._pairs[op]:
-            if needed > count and not mask & ~after:
-                count = needed
-        return (count << 2 * _BITS) + (ring << _BITS) + (mark & _FIELD) + self._weights[op]
+        count, held = self._alone[op]
+        count, held = max(mark >> _BANDS, count), max(mark >> _HELD & _FIELD, held)
+        ring = self.fits.extend(group, mark >> _RING & _FIELD, op)
+        outside = ~(group | 1 << op)
+        for mask, need in self._pairs[op]:
+            if not mask & outside:
+                count, held = max(count, need.bands), max(held, need.nbytes)
+        return (count << _BANDS) + (held << _HELD) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
 
     def again_bytes(self, mark: int, capacity_bytes: int) -> int:
         """Nothing where line buffers may fit; else weights that do not fit, in all bands but the first."""
-        if mark >> _BITS & _FIELD <= capacity_bytes:
+        if mark >> _RING & _FIELD <= capacity_bytes:
             return 0
-        count = mark >> 2 * _BITS
-        return NEVER_BYTES if count >= NEVER else (count - 1) * max(0, (mark & _FIELD) - capacity_bytes)
+        count, over = mark >> _BANDS, (mark & _FIELD) - capacity_bytes
+        if count >= NEVER:
+            return NEVER_BYTES
+        return (count - 1) * over + (count - 1) * (mark >> _HELD & _FIELD) // count if over > 0 else 0
 
     def bands(self, group: Group) -> int:
         """Bands that a group needs at least; :data:`NEVER` where it cannot run in bands."""
         mark, seen = self.start, 0
         for i in bits(group):
             mark, seen = self.extend(seen, mark, i), seen | 1 << i
-        return mark >> 2 * _BITS
+        return mark >> _BANDS
+
+
+class _Need(NamedTuple):
+    """Bands that ops need at least, and what is there at the same time, added up over all bands."""
+
+    bands: int
+    nbytes: int
 
 
 class _Demands:
@@ -83,37 +97,46 @@ class _Demands:
         self.rows = [last + 1 for last in self.bounds.demand]
         self._spans: dict[tuple[int, int, int], int] = {}
 
-    def bands(self, index: int, capacity: int) -> int:
-        """Bands that one op needs, whatever else is in its group."""
+    def alone(self, index: int, capacity: int) -> _Need:
+        """What one op needs, whatever else is in its group."""
         if self.habits[index].takes == "local":
-            return 1
-        return self._fewest(self._total(index), capacity, lambda count: self._least(index, self._most(index, count)))
+            return _Need(1, 0)
+        total = self._total(index)
+        count = self._fewest(total, capacity, lambda count: self._least(index, self._most(index, count)))
+        return _Need(count, self._least(index, total))
 
-    def pairs(self, capacity: int) -> Iterator[tuple[Group, int]]:
-        """(ops, bands that they need together): a maker, ops that work channel by channel, a reader."""
+    def pairs(self, capacity: int) -> Iterator[tuple[Group, _Need]]:
+        """(ops, what they need together): a maker, ops that work channel by channel, a reader."""
         for reader in range(len(self.habits)):
             chain = self._chain(reader)
             if chain:
                 total = max(self._total(chain[0]), self._total(reader))
                 count = self._fewest(total, capacity, partial(self._joint, chain, reader))
-                yield mask_of((*chain, reader)), count
+                yield mask_of((*chain, reader)), _Need(count, self._joint(chain, reader, 1))
 
-    def held(self, capacity: int) -> Iterator[tuple[Group, int]]:
-        """Readers of a tensor that lies on chip with all channels, in more rows than fit, whatever the bands.
+    def held(self, capacity: int) -> Iterator[tuple[Group, _Need]]:
+        """Readers of tensors that lie on chip with all channels.
 
         One reader waits for what another one leads to; in between something is summed up over channels,
-        so the tensor cannot pass in slices. Line buffers' bound on its rows holds in bands as well: rows
-        that one reader has used are still there, or there again, for the other.
-        It is there as well in the stage of every such op, which has something of its own to hold.
+        so what both read cannot pass in slices. It is there in the stage of every op in between, which
+        has something of its own to hold. Line buffers' bound on the rows of a tensor holds in bands as
+        well: rows that one reader has used are still there, or there again, for the other.
         """
+        common: dict[Group, list[int]] = {}
         for t in range(len(self.graph.tensors)):
             for mask, rows in self.bounds.pairs(t) if len(self.graph.consumers[t]) > 1 else ():
-                between = self._summed_between(mask)
-                if between and rows * self.graph.tensors[t].row_bytes > capacity:
-                    yield mask, NEVER
-                for i in between:
-                    if t not in self.graph.ops[i].inputs:
-                        yield mask, -(-(self._waiting(t, mask) + self._least(i, self._total(i))) // capacity)
+                if mask & (mask - 1):
+                    common.setdefault(mask, []).append(t)
+                    if rows * self.graph.tensors[t].row_bytes > capacity and self._summed_between(mask):
+                        yield mask, _Need(NEVER, 0)
+        for mask, tensors in common.items():
+            most = max((self._through(i, tensors, mask) for i in self._summed_between(mask)), default=0)
+            yield mask, _Need(-(-most // capacity), most)
+
+    def _through(self, index: int, tensors: list[int], readers: Group) -> int:
+        """Bytes in the stage of an op while tensors wait that somebody has read and somebody will read."""
+        waiting = (self._waiting(t, readers) for t in tensors if t not in self.graph.ops[index].inputs)
+        return sum(waiting) + self._least(index, self._total(index))
 
     def _waiting(self, tensor: int, readers: Group) -> int:
         """All rows that the last of the readers looks at."""

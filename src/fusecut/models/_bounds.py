@@ -157,6 +157,8 @@ class RingFloor(FitFloor):
         self.certain = bounds.graph.everything if certain is None else certain
         self.unread = 0 if certain is not None else ONE_ROW
         graph = bounds.graph
+        self._readers = tuple(mask & self.certain for mask in graph.consumer_mask)
+        self._known: tuple[dict[Group, int], ...] = tuple({} for _ in graph.tensors)
         self._touched = tuple(tuple(dict.fromkeys(op.inputs + op.outputs)) for op in graph.ops)
         self._around = tuple(
             graph.consumer_mask[t] | (1 << graph.producer[t] if graph.producer[t] >= 0 else 0)
@@ -182,9 +184,12 @@ class RingFloor(FitFloor):
         return floor
 
     def _bytes(self, tensor: int, group: Group) -> int:
-        outside = ~(group & self.certain)
-        rows = next((rows for mask, rows in self.bounds.pairs(tensor) if not mask & outside), self.unread)
-        return -(-rows * self.slot_bits[tensor] // 8)
+        readers = group & self._readers[tensor]
+        known = self._known[tensor].get(readers)
+        if known is None:
+            rows = next((rows for mask, rows in self.bounds.pairs(tensor) if not mask & ~readers), self.unread)
+            known = self._known[tensor][readers] = -(-rows * self.slot_bits[tensor] // 8)
+        return known
 
 
 def removable(graph: Graph, inline: bool, virtual_concat: bool) -> set[int]:

@@ -24,7 +24,7 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
-from fusecut.search._linear import LinearPlan
+from fusecut.search._paths import near_optimal
 from fusecut.search._ranking import Ranking
 from fusecut.search.protocol import NO_PLAN, Proposal
 
@@ -66,8 +66,8 @@ class Exact:
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
-    ``first_questions`` do not settle the proof, a plan of stretches of the ops' order follows, and
-    another ``questions`` for the proof.
+    ``first_questions`` do not settle the proof, the plan of on-line search follows, and another
+    ``questions`` for the proof.
     """
 
     effort: int = 900_000
@@ -98,10 +98,8 @@ class Exact:
         yield from search.run(self.first_effort, self.first_questions)
         if search.done:
             return
-        linear = LinearPlan(problem)
-        for _ in linear.run():
-            yield Proposal(None)
-        yield from search.take(linear.groups())
+        plan = yield from near_optimal(problem)
+        yield from search.take(plan)
         search = _narrowed(problem, search)
         yield from search.run(self.effort, self.questions)
 
