@@ -46,7 +46,7 @@ class Occupancy:
         self.graph, self.slicing, self.channels = graph, slicing, channels
         self.steps = 2 * len(slicing.stages)
         group = slicing.group
-        self._tensors = (*graph.reads(group), *(t for i in bits(group) for t in graph.ops[i].outputs))
+        self._tensors = tuple(slicing.facts.readers)
         self._tiles = [tile for t in self._tensors if (tile := self._tile(t)) is not None]
         self._sums = [self._summed(i) for i in sorted(slicing.sums)]
         self._fixed = [
@@ -58,17 +58,16 @@ class Occupancy:
                 self._fixed.append(("slice", stage, nbytes, 2 * stage))
 
     def _tile(self, tensor: int) -> _Tile | None:
-        graph, slicing = self.graph, self.slicing
-        facts, maker = graph.tensors[tensor], graph.producer[tensor]
-        made = maker >= 0 and bool(slicing.group >> maker & 1)
-        readers = [slicing.stage_of[i] for i in bits(graph.consumer_mask[tensor] & slicing.group)]
+        slicing, facts = self.slicing, self.graph.tensors[tensor]
+        maker = slicing.facts.made.get(tensor)
+        readers = [slicing.stage_of[i] for i in slicing.facts.readers[tensor]]
         if not readers and maker in slicing.sums:
             return None
         if tensor in slicing.part:
-            step = 2 * (slicing.stage_of[maker] if made else readers[0])
+            step = 2 * (readers[0] if maker is None else slicing.stage_of[maker])
             row_bytes = -(-slicing.width(tensor, self.channels) * facts.cols * facts.bits // 8)
             return _Tile(tensor, step, step, row_bytes, not readers)
-        first = 2 * slicing.stage_of[maker] + (maker in slicing.sums) if made else 2 * min(readers)
+        first = 2 * min(readers) if maker is None else 2 * slicing.stage_of[maker] + (maker in slicing.sums)
         return _Tile(tensor, first, 2 * max(readers) if readers else first, facts.row_bytes, not readers)
 
     def _summed(self, index: int) -> _Sums:

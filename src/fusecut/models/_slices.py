@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import pairwise
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from fusecut.ir import Graph, Group, Op, bits
 from fusecut.ops import COLS, POINTWISE_KINDS, ROWS
@@ -59,6 +59,40 @@ Segment: TypeAlias = tuple[int, int]
 """(class, channels): a run of channels whose slices come with those of the class."""
 
 
+class Member(NamedTuple):
+    """One op of a group: ``sums`` and ``stops`` say what it does with a part operand, ``channels`` it makes."""
+
+    op: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    makes: bool
+    sums: bool
+    stops: bool
+    joins: bool
+    channels: int
+
+
+class GroupFacts:
+    """What all slicings of a group have in common: ``made`` are tensors made inside, ``readers`` those inside."""
+
+    def __init__(self, graph: Graph, group: Group, known: list[Habits]) -> None:
+        self.graph, self.group = graph, group
+        self.members = tuple(self._member(i, known[i]) for i in bits(group))
+        self.made = {t: m.op for m in self.members for t in m.outputs}
+        self.readers: dict[int, list[int]] = {t: [] for t in (*graph.reads(group), *self.made)}
+        for member in self.members:
+            for t in dict.fromkeys(member.inputs):
+                self.readers[t].append(member.op)
+        self.edges = [(t, maker, reader) for t, maker in self.made.items() for reader in self.readers[t]]
+        self.weighted = frozenset(m.op for m in self.members if graph.ops[m.op].weight_bytes)
+
+    def _member(self, index: int, known: Habits) -> Member:
+        op = self.graph.ops[index]
+        channels = self.graph.tensors[op.outputs[0]].channels
+        sums, stops = known.takes == "sum", known.takes == "no"
+        return Member(index, op.inputs, op.outputs, known.makes, sums, stops, op.kind == "concat", channels)
+
+
 class Slicing:
     """A choice of part tensors for one group, checked and put in order.
 
@@ -68,10 +102,9 @@ class Slicing:
     means anything, where the choice cannot run. O(ops + operands).
     """
 
-    def __init__(self, graph: Graph, group: Group, known: list[Habits], part: frozenset[int]) -> None:
-        self.graph, self.group, self.part = graph, group, part
-        self._known = known
-        self.sums = frozenset(i for i in bits(group) if self._adds(i))
+    def __init__(self, facts: GroupFacts, part: frozenset[int]) -> None:
+        self.facts, self.graph, self.group, self.part = facts, facts.graph, facts.group, part
+        self.sums = frozenset(m.op for m in facts.members if m.sums and m.inputs[0] in part)
         self.lengths: list[int] = []
         self.classes: dict[int, list[int]] = {}
         self._segments: dict[int, list[Segment]] = {}
@@ -80,27 +113,19 @@ class Slicing:
         self.stage_of: dict[int, int] = {}
         self.valid = self._allowed() and self._sliced() and self._in_turn() and self._ordered()
 
-    def _adds(self, index: int) -> bool:
-        return self._known[index].takes == "sum" and self.graph.ops[index].inputs[0] in self.part
-
     def _allowed(self) -> bool:
-        for i in bits(self.group):
-            op, known = self.graph.ops[i], self._known[i]
-            if known.takes == "no" and not self.part.isdisjoint(op.inputs):
+        for member in self.facts.members:
+            if member.stops and not self.part.isdisjoint(member.inputs):
                 return False
-            if not self.part.isdisjoint(op.outputs) and (not known.makes or i in self.sums):
+            if not self.part.isdisjoint(member.outputs) and (not member.makes or member.op in self.sums):
                 return False
         return True
 
     def _sliced(self) -> bool:
         for t in sorted(self.part):
-            if not self._inside(t):
+            if t not in self.facts.made:
                 self._segments[t] = [self._new_class(self.graph.tensors[t].channels)]
-        return all(self._op_slices(i) for i in bits(self.group))
-
-    def _inside(self, tensor: int) -> bool:
-        maker = self.graph.producer[tensor]
-        return maker >= 0 and bool(self.group >> maker & 1)
+        return all(self._op_slices(member) for member in self.facts.members)
 
     def _new_class(self, channels: int) -> Segment:
         self._root.append(len(self._root))
@@ -113,27 +138,26 @@ class Slicing:
             number = self._root[number]
         return number
 
-    def _op_slices(self, index: int) -> bool:
-        op = self.graph.ops[index]
-        made = self.graph.tensors[op.outputs[0]]
-        parts = [t for t in op.inputs if t in self.part]
-        if not parts:
-            segments = [self._new_class(made.channels)]
+    def _op_slices(self, member: Member) -> bool:
+        index, part = member.op, self.part
+        if part.isdisjoint(member.inputs):
+            segments = [self._new_class(member.channels)]
         elif index in self.sums:
-            segments = self._segments[op.inputs[0]]
-        elif op.kind == "concat":
-            if len(parts) < len(op.inputs) or len(set(parts)) < len(parts):
+            segments = self._segments[member.inputs[0]]
+        elif member.joins:
+            if not part.issuperset(member.inputs) or len(set(member.inputs)) < len(member.inputs):
                 return False
-            segments = [s for t in parts for s in self._segments[t]]
+            segments = [s for t in member.inputs for s in self._segments[t]]
         else:
-            segments = self._segments[parts[0]]
-            if sum(n for _, n in segments) != made.channels:
+            first, *others = (t for t in member.inputs if t in part)
+            segments = self._segments[first]
+            if sum(n for _, n in segments) != member.channels:
                 return False
-            if not all(self._in_step(segments, self._segments[t]) for t in parts[1:]):
+            if not all(self._in_step(segments, self._segments[t]) for t in others):
                 return False
         self.classes[index] = [c for c, _ in segments]
-        for t in op.outputs:
-            if t in self.part:
+        for t in member.outputs:
+            if t in part:
                 self._segments[t] = segments
         return True
 
@@ -147,8 +171,9 @@ class Slicing:
 
     def _in_turn(self) -> bool:
         """Operands of a concatenation hand on slices in their order, since classes run in the order of their heads."""
-        for i, classes in self.classes.items():
-            if self.graph.ops[i].kind == "concat" and len(classes) > 1:
+        for member in self.facts.members:
+            classes = self.classes[member.op]
+            if member.joins and len(classes) > 1:
                 turns = [self.root(c) for c in classes]
                 if any(a >= b for a, b in pairwise(turns)):
                     return False
@@ -156,7 +181,35 @@ class Slicing:
 
     def _ordered(self) -> bool:
         """Stages in an order in which each has its full operands; lowest op first where there is a choice."""
-        graph, owner = self.graph, {i: i for i in bits(self.group)}
+        first = self._joined()
+        members: dict[int, Group] = {}
+        for i, head in first.items():
+            members[head] = members.get(head, 0) | 1 << i
+        after: dict[int, set[int]] = {head: set() for head in members}
+        waits = dict.fromkeys(members, 0)
+        for t, maker, reader in self.facts.edges:
+            if t not in self.part:
+                before, behind = first[maker], first[reader]
+                if before == behind:
+                    return False
+                if behind not in after[before]:
+                    after[before].add(behind)
+                    waits[behind] += 1
+        ready = [head for head, count in waits.items() if not count]
+        while ready:
+            head = heappop(ready)
+            for i in bits(members[head]):
+                self.stage_of[i] = len(self.stages)
+            self.stages.append(members[head])
+            for behind in after[head]:
+                waits[behind] -= 1
+                if not waits[behind]:
+                    heappush(ready, behind)
+        return len(self.stages) == len(members)
+
+    def _joined(self) -> dict[int, int]:
+        """The lowest op of the stage of each op: makers and readers of part tensors run together."""
+        owner = {member.op: member.op for member in self.facts.members}
 
         def find(i: int) -> int:
             while owner[i] != i:
@@ -164,35 +217,12 @@ class Slicing:
             return i
 
         for t in sorted(self.part):
-            joined = [i for i in (graph.producer[t], *graph.consumers[t]) if i in owner]
+            joined = [self.facts.made[t]] if t in self.facts.made else []
+            joined += self.facts.readers[t]
             for i in joined[1:]:
                 a, b = sorted((find(joined[0]), find(i)))
                 owner[b] = a
-        members: dict[int, Group] = {}
-        for i in bits(self.group):
-            members[find(i)] = members.get(find(i), 0) | 1 << i
-        after: dict[int, set[int]] = {first: set() for first in members}
-        waits = dict.fromkeys(members, 0)
-        for i in bits(self.group):
-            for t in graph.ops[i].inputs:
-                if t not in self.part and self._inside(t):
-                    maker, reader = find(graph.producer[t]), find(i)
-                    if maker == reader:
-                        return False
-                    if reader not in after[maker]:
-                        after[maker].add(reader)
-                        waits[reader] += 1
-        ready = [first for first, count in waits.items() if not count]
-        while ready:
-            first = heappop(ready)
-            for i in bits(members[first]):
-                self.stage_of[i] = len(self.stages)
-            self.stages.append(members[first])
-            for reader in after[first]:
-                waits[reader] -= 1
-                if not waits[reader]:
-                    heappush(ready, reader)
-        return len(self.stages) == len(members)
+        return {i: find(i) for i in owner}
 
     def width(self, tensor: int, channels: int) -> int:
         """Channels of a part tensor that are there at a time."""
@@ -206,9 +236,9 @@ class Slicing:
         first = 0
         live: dict[int, int] = {}
         for i in bits(self.stages[stage]):
-            op = self.graph.ops[i]
-            if not op.weight_bytes:
+            if i not in self.facts.weighted:
                 continue
+            op = self.graph.ops[i]
             if i in self.sums:
                 first += op.bias_bytes
             for c in self.classes[i]:
@@ -243,9 +273,13 @@ class Slicings:
                 found[t] = found.get(t, 0) | 1 << i
         return found
 
+    @cached_property
+    def facts(self) -> GroupFacts:
+        return GroupFacts(self.graph, self.group, self.known)
+
     def of(self, part: frozenset[int]) -> Slicing:
         if part not in self._built:
-            self._built[part] = Slicing(self.graph, self.group, self.known, part)
+            self._built[part] = Slicing(self.facts, part)
         return self._built[part]
 
     def candidates(self) -> tuple[frozenset[int], list[frozenset[int]]]:
