@@ -14,11 +14,13 @@ from fusecut.machine import Machine
 from fusecut.objective import UNITS, Figures, Objective, figures
 from fusecut.partition import Partition
 from fusecut.schedule import Schedule
-from fusecut.text import Column, html_table, render_table
+from fusecut.text import Column, html_table, render_table, wrapped
 from fusecut.units import format_bytes, format_kib
 
 SCHEMA_VERSION: Final = 1
 _NAMED: Final = 4
+_REMARKS: Final = 34
+"""Where the last column of the summary begins."""
 _COLUMNS: Final = (
     Column("#"),
     Column("ops", "left", flexible=True),
@@ -225,9 +227,8 @@ class Solution:
         if self.partition is None:
             lines = [f"infeasible: {name} {why}" for name, why in self.refusals]
             return "\n".join(lines)
-        return "\n".join(
-            [render_table(_COLUMNS, self._rows(self.partition.graph), width, colour), "", *self._summary()]
-        )
+        summary = (wrapped(line, width, _indent(line)) for line in self._summary())
+        return "\n".join([render_table(_COLUMNS, self._rows(self.partition.graph), width, colour), "", *summary])
 
     def _repr_html_(self) -> str:
         """The same for notebooks."""
@@ -289,6 +290,11 @@ class Solution:
         if self.status is Status.optimal:
             return _OPTIMAL[self.objective]
         return f"gap {100 * self.gap:.2f} %: {self.status.value}"
+
+
+def _indent(line: str) -> int:
+    """Where a line of the summary goes on: below its last column, or below where it begins."""
+    return _REMARKS if line[:1].isalpha() and not line.startswith("note: ") else len(line) - len(line.lstrip()) or 6
 
 
 def _counted(score: int, objective: Objective) -> str:

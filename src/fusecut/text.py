@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
+from textwrap import fill
 from typing import Final, Literal
 
 Align = Literal["left", "right"]
@@ -12,11 +13,15 @@ Align = Literal["left", "right"]
 
 @dataclass(frozen=True)
 class Column:
-    """A heading and how its cells line up. A ``flexible`` column gives way on a narrow screen."""
+    """A heading and how its cells line up.
+
+    On a narrow screen ``optional`` columns are left out, the last one first; then ``flexible`` ones give way.
+    """
 
     heading: str
     align: Align = "right"
     flexible: bool = False
+    optional: bool = False
 
 
 _LEAST_WIDTH: Final = 12
@@ -31,12 +36,35 @@ def _shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
+def wrapped(line: str, width: int, indent: int) -> str:
+    """A line as it is, or, if it is longer than ``width``, cut at spaces and continued ``indent`` columns in.
+
+    >>> print(wrapped("total   12 B   all of it", 20, 15))
+    total   12 B   all
+                   of it
+    """
+    if len(line) <= width:
+        return line
+    return fill(line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Which columns are shown."""
+    shown = list(range(len(columns)))
+    for i in reversed(range(len(columns))):
+        if sum(widths[k] for k in shown) + _GAP * (len(shown) - 1) <= width:
+            break
+        if columns[i].optional:
+            shown.remove(i)
+    return shown
+
+
 def render_table(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int = 80, colour: bool = False
 ) -> str:
     """A table of at most ``width`` columns; no trailing spaces, no final newline.
 
-    Cells are taken literally. Only flexible columns are shortened.
+    Cells are taken literally. Only optional columns are left out, only flexible ones are shortened.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -44,14 +72,16 @@ def render_table(
     from rich.text import Text
 
     widths = [max([len(column.heading), *(len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
-    spare = width - sum(widths) - _GAP * (len(columns) - 1)
+    shown = _fitting(columns, widths, width)
+    spare = width - sum(widths[i] for i in shown) - _GAP * (len(shown) - 1)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
-    for i, column in enumerate(columns):
+    for i in shown:
+        column = columns[i]
         if column.flexible:
             widths[i] = max(_LEAST_WIDTH, widths[i] + min(0, spare))
         table.add_column(column.heading, justify=column.align, no_wrap=True, min_width=widths[i])
     for row in rows:
-        table.add_row(*(Text(_shortened(cell, widths[i])) for i, cell in enumerate(row)))
+        table.add_row(*(Text(_shortened(row[i], widths[i])) for i in shown))
     out = StringIO()
     system: Literal["standard"] | None = "standard" if colour else None
     Console(file=out, width=width, force_terminal=colour, color_system=system, legacy_windows=False).print(table)

@@ -27,12 +27,12 @@ from fusecut.report.html_data import ACCUMULATORS, WEIGHTS, ReportData, report_d
 from fusecut.solution import Solution
 
 LINES = default_lines("mixed")
-NETWORKS = {"mobilenet_v2": "96KiB", "mobilenet_v3_small": "96KiB", "resnet18": "128KiB", "squeezenet1_1": "64KiB"}
+NETWORKS = {"mobilenet_v2": "lbdf", "mobilenet_v3_small": "lbdf", "resnet18": "mixed", "squeezenet1_1": "mixed"}
 
 
 @pytest.fixture(scope="module", params=sorted(NETWORKS))
 def solution(request: pytest.FixtureRequest) -> Solution:
-    return fc.solve(fc.zoo(request.param), NETWORKS[request.param])
+    return fc.solve(fc.zoo(request.param), "128KiB", scheme=NETWORKS[request.param])
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +84,12 @@ def test_rivals_come_with_the_plan_between_no_fusion_and_the_floor(solution: Sol
 
 
 def test_squeeze_excite_sums_are_shown_as_accumulators() -> None:
-    solution = fc.solve(fc.zoo("mobilenet_v3_small"), "256KiB")
+    solution = fc.solve(fc.zoo("mobilenet_v3_small"), "256KiB", scheme="lbdf")
     assert any(part.kind == ACCUMULATORS for group in report_data(solution, LINES).groups for part in group.parts)
 
 
 def test_a_plan_without_proof_states_the_gap_and_the_bound() -> None:
-    solution = fc.solve(fc.zoo("googlenet"), "128KiB", search=fc.search.Greedy())
+    solution = fc.solve(fc.zoo("googlenet"), "128KiB", scheme="lbdf", search=fc.search.Greedy())
     data = report_data(solution, LINES)
     assert "proved bound" in {r.name for r in data.rivals} and not data.optimal
     assert f"{solution.bound:,} B" in data.certificate[1] and f"{100 * solution.gap:.2f} %" in data.certificate[1]
@@ -198,7 +198,7 @@ def test_figures_certificate_and_groups_need_no_script(solution: Solution, data:
 def test_the_report_is_the_same_in_any_process() -> None:
     code = (
         "import hashlib, fusecut as fc; from fusecut.report.html import report\n"
-        "text = report(fc.solve(fc.zoo('squeezenet1_1'), '64KiB'))\n"
+        "text = report(fc.solve(fc.zoo('squeezenet1_1'), '64KiB', scheme='lbdf'))\n"
         "print(hashlib.sha256(text.encode()).hexdigest())"
     )
     runs = [
@@ -222,7 +222,8 @@ def test_the_libraries_are_the_files_whose_licences_are_stated() -> None:
 
 def test_the_command_writes_the_report_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan, first, second = (tmp_path / name for name in ("plan.json", "a.html", "b.html"))
-    arguments = ["solve", "zoo:squeezenet1_1", "--buffer", "64KiB", "-o", str(plan), "--report", str(first), "-q"]
+    arguments = ["solve", "zoo:squeezenet1_1", "--buffer", "64KiB", "--scheme", "lbdf", "-q"]
+    arguments += ["-o", str(plan), "--report", str(first)]
     assert main(arguments) == 0
     assert main(["report", str(plan), "-o", str(second)]) == 0
     assert first.read_bytes() == second.read_bytes()

@@ -214,7 +214,7 @@ def test_it_prints(browser: Any, files: dict[str, tuple[Solution, Path]]) -> Non
 
 @pytest.mark.slow
 def test_hundreds_of_ops_start_folded_and_unfold(browser: Any, tmp_path: Path) -> None:
-    solution = fc.solve(fc.zoo("nasnetalarge"), "512KiB", max_plans=1)
+    solution = fc.solve(fc.zoo("nasnetalarge"), "512KiB", scheme="lbdf", max_plans=1)
     write_report(solution, tmp_path / "report.html", greedy=False)
     with Watched(browser, tmp_path / "report.html") as seen:
         assert seen.page.locator(".op").count() == 0

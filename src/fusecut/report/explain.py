@@ -13,7 +13,7 @@ from fusecut.models import Layerwise, LineBuffer
 from fusecut.partition import Partition
 from fusecut.schedule import Place
 from fusecut.solution import Solution
-from fusecut.text import Column, render_table
+from fusecut.text import Column, render_table, wrapped
 from fusecut.units import format_bytes
 
 _SHOWN: Final = 12
@@ -72,6 +72,7 @@ class Explanation:
     weights: tuple[tuple[str, int], ...]
     accumulators: tuple[tuple[str, int], ...]
     moved: tuple[Moved, ...]
+    weights_moved: tuple[Moved, ...]
     levers: tuple[Lever, ...]
     places: tuple[Lying, ...] = ()
     bands: str = ""
@@ -104,6 +105,7 @@ def explain(solution: Solution, index: int, lines: LineBuffer) -> Explanation:
         weights=tuple((graph.ops[i].name, graph.ops[i].weight_bytes) for i in bits(group) if graph.ops[i].weight_bytes),
         accumulators=_accumulators(graph, planned, lines),
         moved=_moved(partition, index, planned),
+        weights_moved=_weights_moved(graph, planned),
         levers=_levers(solution, partition, index, lines),
         places=_places(graph, planned),
         bands=_bands(graph, planned),
@@ -213,6 +215,17 @@ def _moved(partition: Partition, index: int, planned: Planned) -> tuple[Moved, .
     return tuple(rows)
 
 
+def _weights_moved(graph: Graph, planned: Planned) -> tuple[Moved, ...]:
+    """Weights and biases, apart where some stay on chip and others pass by once for each band."""
+    schedule, total = planned.schedule, planned.cost.weight_bytes
+    resident = () if schedule.bands is None else schedule.bands.resident
+    staying = sum(graph.ops[i].weight_bytes for i in resident)
+    parts = [("weights and biases", schedule.weight_passes, total)]
+    if staying:
+        parts = [("weights that stay on chip", 1, staying), ("weights that pass by", parts[0][1], total - staying)]
+    return tuple(Moved(name, "read", times, nbytes, "") for name, times, nbytes in parts if nbytes)
+
+
 def _group_of(partition: Partition, op: int) -> int:
     return next(i for i, group in enumerate(partition.groups) if group >> op & 1)
 
@@ -278,17 +291,17 @@ def _text(e: Explanation, width: int, colour: bool) -> list[str]:
         ]
     elif schedule.tile is not None:
         t = schedule.tile
-        lines += [
+        alone = (
             f"Runs alone in tiles of {t.out_channels} output by {t.in_channels} input channels, {t.rows} rows, "
             f"{t.cols} columns, loops {t.order} from the outside in; inputs pass {schedule.passes} times, "
-            f"weights {schedule.weight_passes} times.",
-            "",
-        ]
+            f"weights {schedule.weight_passes} times."
+        )
+        lines += [*wrap(alone, width), ""]
     columns = (Column("tensor", "left", True), Column("", "left"), Column("times"), Column("bytes"), Column("", "left"))
-    moved = [[m.tensor, m.direction, str(m.times), f"{m.nbytes:,}", m.partner] for m in e.moved]
-    moved.append(["weights and biases", "read", str(schedule.weight_passes), f"{cost.weight_bytes:,}", ""])
+    crossing = (*e.moved, *e.weights_moved)
+    moved = [[m.tensor, m.direction, str(m.times), f"{m.nbytes:,}", m.partner] for m in crossing]
     lines += ["What crosses to DRAM", render_table(columns, moved, width, colour), ""]
-    return lines + _lever_lines(e)
+    return lines + [wrapped(line, width, 4) for line in _lever_lines(e)]
 
 
 def _held_table(e: Explanation, width: int, colour: bool) -> str:

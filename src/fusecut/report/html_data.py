@@ -335,10 +335,9 @@ def _crossings(explained: Explanation | None) -> tuple[Crossing, ...]:
     if explained is None:
         return ()
     found = [Crossing(m.tensor, m.direction, m.nbytes, m.partner) for m in explained.moved]
-    weight_bytes = explained.planned.cost.weight_bytes
-    times = explained.planned.schedule.weight_passes
-    detail = "once" if times == 1 else f"{times} times"
-    return (*found, *([Crossing("weights and biases", "read", weight_bytes, detail)] if weight_bytes else []))
+    for m in explained.weights_moved:
+        found.append(Crossing(m.tensor, m.direction, m.nbytes, "once" if m.times == 1 else f"{m.times} times"))
+    return tuple(found)
 
 
 def _rows_text(held: Held) -> str:

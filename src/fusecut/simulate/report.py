@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from fusecut.cost import Cost
-from fusecut.text import Column, render_table
+from fusecut.text import Column, render_table, wrapped
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,9 @@ class Simulation:
         lines = [render_table(columns, [_cells(g) for g in self.groups], width, colour), ""]
         for group in self.groups:
             for name, said, found in group.differences():
-                lines.append(f"group {group.index}: {HEADINGS[name]}: model {said:,}, execution {found:,}")
-        return "\n".join([*lines, self.verdict()])
+                line = f"group {group.index}: {HEADINGS[name]}: model {said:,}, execution {found:,}"
+                lines.append(wrapped(line, width, 2))
+        return "\n".join([*lines, wrapped(self.verdict(), width, 2)])
 
     def verdict(self) -> str:
         """One line."""
