@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -33,18 +34,21 @@ from fusecut.solution import Provenance, Solution
 from fusecut.solve import Progress, solve
 from fusecut.split import splitter
 from fusecut.text import Column, render_table
+from fusecut.ticker import Ticker
 from fusecut.units import format_bytes, parse_bytes
 from fusecut.zoo import index
 
 if TYPE_CHECKING:
     from fusecut.export import Pieces
+    from fusecut.simulate import Simulation
 
-DEFINITION: Final = """\
-DRAM traffic = bytes read + bytes written for one inference of the whole batch. For each group, every
-tensor made outside it and read inside it is read once (again for every pass that reads it again,
-halos included); every tensor made inside it that is read outside it, or is a network output, is
-written once; weights and biases are read once per pass over them. Network inputs and outputs count,
-padding does not. A tensor read by several groups is written once and read by each."""
+DEFINITION: Final = (
+    "DRAM traffic = bytes read + bytes written for one inference of the whole batch. For each group, every "
+    "tensor made outside it and read inside it is read once (again for every pass that reads it again, halos "
+    "included); every tensor made inside it that is read outside it, or is a network output, is written once; "
+    "weights and biases are read once per pass over them. Network inputs and outputs count, padding does not. "
+    "A tensor read by several groups is written once and read by each."
+)
 
 Option = str | int | bool
 
@@ -65,20 +69,21 @@ def solved(args: argparse.Namespace) -> Solution:
         __version__,
         tuple(sorted(options.items())),
     )
-    return solve(
-        graph,
-        machine=_machine(args),
-        model=scheme_model(args.scheme, _lines(args.scheme, options)),
-        search=search,
-        splitter=split,
-        objective=getattr(args, "objective", "dram"),
-        max_plans=getattr(args, "max_plans", None),
-        max_evaluations=getattr(args, "max_evaluations", None),
-        max_seconds=getattr(args, "max_seconds", None),
-        seed=getattr(args, "seed", 0),
-        provenance=provenance,
-        on_progress=_progress(args.quiet),
-    )
+    with Ticker(args.quiet) as ticker:
+        return solve(
+            graph,
+            machine=_machine(args),
+            model=scheme_model(args.scheme, _lines(args.scheme, options)),
+            search=search,
+            splitter=split,
+            objective=getattr(args, "objective", "dram"),
+            max_plans=getattr(args, "max_plans", None),
+            max_evaluations=getattr(args, "max_evaluations", None),
+            max_seconds=getattr(args, "max_seconds", None),
+            seed=getattr(args, "seed", 0),
+            provenance=provenance,
+            on_progress=ticker.of(_searching),
+        )
 
 
 def _graph(args: argparse.Namespace, options: dict[str, Option]) -> Graph:
@@ -122,32 +127,34 @@ def _dims(text: str) -> tuple[int, ...]:
     return tuple(int(p) for p in parts) if all(p.isdecimal() and len(p) < 10 for p in parts) else ()
 
 
-def _progress(quiet: bool) -> Callable[[Progress], None] | None:
-    """A line that rewrites itself once a second, on a terminal only."""
-    if quiet or not sys.stderr.isatty():
-        return None
-    shown = 0.0
-
-    def show(p: Progress) -> None:
-        nonlocal shown
-        if p.seconds - shown >= 1.0:
-            shown = p.seconds
-            best = "no plan yet" if p.score is None else f"best {p.score:,} {p.unit}"
-            line = f"{p.seconds:5.0f} s  {best}, bound {p.bound:,} {p.unit}, {p.evaluations:,} groups priced"
-            print(f"\r{line:<78}\r", end="", file=sys.stderr, flush=True)
-
-    return show
+def _searching(p: Progress) -> str:
+    best = "no plan yet" if p.score is None else f"best {p.score:,} {p.unit}"
+    return f"{best}, bound {p.bound:,} {p.unit}, {p.evaluations:,} groups priced"
 
 
-def check_writable(path: Path | None) -> None:
-    """Refuse a place that cannot be written before the search, not after it."""
-    if path is not None and not path.parent.is_dir():
+def check_writable(path: Path | None, folder: bool = False) -> None:
+    """Refuse a place where no file (no ``folder``) can be written before the work, not after it."""
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise FusecutError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir() != folder and path.exists():
+        raise FusecutError(f"cannot write {path}: it is a {'file' if folder else 'folder'}; give another name")
+    if not os.access(path if path.is_dir() else path.parent, os.W_OK):
+        raise FusecutError(f"cannot write {path}: no permission to write there; choose another place")
 
 
 def limit_bytes(text: str | None) -> int | None:
     """The limit of ``--fail-above``."""
     return None if text is None else parse_bytes(text)
+
+
+def over_limit(solution: Solution, limit: int | None) -> str:
+    """One line that says by how much the plan moves more than it may; nothing if it does not."""
+    dram = solution.cost.dram_bytes
+    if limit is None or dram <= limit:
+        return ""
+    return f"over the limit: the plan moves {dram:,} B, {dram - limit:,} B more than --fail-above {limit:,} B"
 
 
 def refusal(solution: Solution) -> str:
@@ -167,15 +174,16 @@ def solution_text(solution: Solution, args: argparse.Namespace, width: int, colo
     text = f"{head}\n\n{solution.table(width, colour)}"
     if args.explain:
         details = explanations(solution, range(len(solution.planned)), width, colour)
-        text = f"{text}\n\n{DEFINITION}\n\n{details}"
+        text = f"{text}\n\n{details}"
     written = [str(path) for path in (args.output, args.report) if path is not None]
     return f"{text}\nwritten to {' and '.join(written)}" if written else text
 
 
 def explanations(solution: Solution, groups: Iterable[int], width: int, colour: bool) -> str:
-    """Groups of a plan, taken apart."""
+    """What is counted, then groups of a plan, taken apart."""
     lines = line_buffer(solution.provenance.scheme, dict(solution.provenance.options))
-    return "\n\n".join(explain(solution, index, lines).text(width, colour) for index in groups)
+    apart = (explain(solution, index, lines).text(width, colour) for index in groups)
+    return "\n\n".join([fill(DEFINITION, width), *apart])
 
 
 def write(solution: Solution, args: argparse.Namespace) -> None:
@@ -190,15 +198,37 @@ def report(solution: Solution, path: Path, quiet: bool, greedy: bool | None = No
     """Write the report of a plan."""
     from fusecut.report.html import write_report
 
-    write_report(solution, path, greedy=greedy, on_progress=_progress(quiet))
+    with Ticker(quiet) as ticker:
+        write_report(solution, path, greedy=greedy, on_progress=ticker.of(_searching))
+
+
+def simulated(args: argparse.Namespace) -> Simulation:
+    """Execute a plan file; write the trace, where asked for."""
+    from fusecut.simulate import simulate, trace_json
+
+    check_writable(args.trace)
+    solution = load_plan(args.plan)
+    with Ticker(args.quiet) as ticker:
+        done = simulate(
+            solution,
+            seed=args.seed,
+            mode=args.mode,
+            dtype=args.dtype,
+            trace=args.trace is not None,
+            on_progress=ticker.of(lambda p: f"group {p.group + 1} of {p.groups}, {p.ops} ops"),
+        )
+    if args.trace is not None:
+        write_text(args.trace, trace_json(done))
+    return done
 
 
 def exported(args: argparse.Namespace) -> list[str]:
     """Write what was asked for; one line for each place, and what is missing there."""
     if args.onnx is args.subgraphs is args.stream is None:
         raise FusecutError("nothing to export: give --onnx FILE, --subgraphs DIR or --stream FILE; see --help")
-    for path in (args.onnx, args.subgraphs, args.stream):
+    for path in (args.onnx, args.stream):
         check_writable(path)
+    check_writable(args.subgraphs, folder=True)
     from fusecut import export
 
     pieces = export.Pieces(load_plan(args.plan))
@@ -280,31 +310,19 @@ def _choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
 
 
 def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
-    return curve(
-        graph,
-        args.start,
-        args.end,
-        machine=_machine(args),
-        model=scheme_model(args.scheme, _lines(args.scheme, _options(args))),
-        max_seconds=args.max_seconds,
-        on_progress=_curve_progress(args),
-    )
+    def sweeping(p: CurveProgress) -> str:
+        return f"{args.scheme}: down to {p.buffer_bytes:,} B, DRAM {p.dram_bytes:,} B"
 
-
-def _curve_progress(args: argparse.Namespace) -> Callable[[CurveProgress], None] | None:
-    """A line that rewrites itself once a second, on a terminal only."""
-    if args.quiet or not sys.stderr.isatty():
-        return None
-    shown = 0.0
-
-    def show(p: CurveProgress) -> None:
-        nonlocal shown
-        if p.seconds - shown >= 1.0:
-            shown = p.seconds
-            line = f"{p.seconds:5.0f} s  {args.scheme}: down to {p.buffer_bytes:,} B, DRAM {p.dram_bytes:,} B"
-            print(f"\r{line:<78}\r", end="", file=sys.stderr, flush=True)
-
-    return show
+    with Ticker(args.quiet) as ticker:
+        return curve(
+            graph,
+            args.start,
+            args.end,
+            machine=_machine(args),
+            model=scheme_model(args.scheme, _lines(args.scheme, _options(args))),
+            max_seconds=args.max_seconds,
+            on_progress=ticker.of(sweeping),
+        )
 
 
 def curves_json(found: Sequence[Curve], args: argparse.Namespace) -> str:
@@ -391,8 +409,8 @@ def zoo_text(width: int, colour: bool) -> str:
         Column("ops"),
         Column("input"),
         Column("weights B"),
-        Column("activations B"),
         Column("MACs"),
+        Column("activations B", optional=True),
     )
     rows = [
         [
@@ -400,8 +418,8 @@ def zoo_text(width: int, colour: bool) -> str:
             str(e.ops),
             "x".join(map(str, e.input_shape)),
             f"{e.weight_bytes:,}",
+            f"{e.macs / 1e6:,.1f} M",
             f"{e.activation_bytes:,}",
-            f"{e.macs:,}",
         ]
         for e in index()
     ]

@@ -33,7 +33,7 @@ SMALL: dict[str, Any] = {"input_shapes": {"input": (1, 3, 64, 64)}}
 def test_a_plan_of_the_zoo_is_executed_on_real_arrays() -> None:
     simulation = simulate(solved(**SMALL))
     assert simulation.agrees and simulation.data
-    assert str(simulation).endswith("B moved")
+    assert str(simulation).endswith("moved")
     assert simulation.dram_bytes == sum(g.model.read_bytes + g.model.write_bytes for g in simulation.groups)
 
 

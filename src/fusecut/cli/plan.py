@@ -28,7 +28,7 @@ def run_explain(args: argparse.Namespace) -> int:
 
     solution = load_plan(args.plan)
     groups = range(len(solution.planned)) if args.group is None else [args.group]
-    terminal.emit(commands.DEFINITION + "\n\n" + commands.explanations(solution, groups, *terminal.screen()))
+    terminal.emit(commands.explanations(solution, groups, *terminal.screen()))
     return terminal.OK
 
 
@@ -47,21 +47,15 @@ def simulate_command(commands: Commands[Parser]) -> None:
     p.add_argument("--seed", type=count, default=0, metavar="N", help="of random inputs and weights (default: 0)")
     p.add_argument("--dtype", default="float32", metavar="NAME", help="float32 (default), float64 or int8")
     p.add_argument("--trace", type=Path, metavar="FILE.json", help="write what is on chip over time, for Perfetto")
+    p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     p.set_defaults(run=run_simulate, mode="full")
 
 
 def run_simulate(args: argparse.Namespace) -> int:
     """Execute a plan file; 1 if model and execution disagree."""
     from fusecut import commands
-    from fusecut.plan_file import load_plan
-    from fusecut.simulate import simulate, write_trace
 
-    commands.check_writable(args.trace)
-    done = simulate(
-        load_plan(args.plan), seed=args.seed, mode=args.mode, dtype=args.dtype, trace=args.trace is not None
-    )
-    if args.trace is not None:
-        write_trace(done, args.trace)
+    done = commands.simulated(args)
     terminal.emit(done.table(*terminal.screen()))
     return terminal.OK if done.agrees else terminal.NO
 

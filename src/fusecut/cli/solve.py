@@ -66,7 +66,7 @@ def run_solve(args: argparse.Namespace) -> int:
         json=lambda: to_json(solution),
         text=lambda width, colour: commands.solution_text(solution, args, width, colour),
     )
-    return terminal.OK if limit is None or solution.cost.dram_bytes <= limit else terminal.NO
+    return terminal.verdict(commands.over_limit(solution, limit))
 
 
 def compare_command(commands: Commands[Parser]) -> None:

@@ -24,6 +24,13 @@ def emit_as(form: str, *, json: Callable[[], str], text: Callable[[int, bool], s
     emit(json() if form == "json" else text(*screen()))
 
 
+def verdict(objection: str) -> int:
+    """The exit code of an answer: OK without an objection; else NO, and the objection on stderr."""
+    if objection:
+        print(f"fusecut: {objection}", file=sys.stderr)
+    return NO if objection else OK
+
+
 def screen() -> tuple[int, bool]:
     """Width to print at, and whether to use colour: only on a terminal."""
     terminal = sys.stdout.isatty()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,14 @@ from fusecut.simulate.memory import Array, Buffer, Dram
 from fusecut.simulate.report import Figures, GroupRun, Sample, Simulation
 
 
+class Progress(NamedTuple):
+    """Where an execution is: at this group, of so many, which has so many ops."""
+
+    group: int
+    groups: int
+    ops: int
+
+
 def execute(
     graph: Graph,
     machine: Machine,
@@ -30,12 +38,14 @@ def execute(
     inputs: Mapping[str, Array] | None = None,
     trace: bool = False,
     given: Iterable[int] = (),
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Simulation, Dram]:
     """Run groups in the order given; returns the measurements, and DRAM as it is in the end.
 
     ``compute`` None counts bytes and checks the presence of rows only. ``inputs`` are arrays of the
     network inputs by name, shaped like the file's. ``given`` are further tensors that are in DRAM
     from the start, so that a part of a plan can be run on its own (without ``compute``).
+    ``on_progress`` is called before each group.
 
     Raises:
         SimulationError: a schedule that cannot be executed; names group, op and row.
@@ -47,8 +57,12 @@ def execute(
     for t in given:
         run.dram.put(t, None)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # numbers may be anything; bytes are the point
-        groups = tuple(run.group(number, plan) for number, plan in enumerate(planned))
-    return Simulation(groups, compute is not None, perf_counter() - started, tuple(run.samples)), run.dram
+        groups = []
+        for number, plan in enumerate(planned):
+            if on_progress is not None:
+                on_progress(Progress(number, len(planned), len(plan.schedule.order)))
+            groups.append(run.group(number, plan))
+    return Simulation(tuple(groups), compute is not None, perf_counter() - started, tuple(run.samples)), run.dram
 
 
 @dataclass

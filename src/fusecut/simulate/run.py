@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from fusecut.frontend.weights import network as read_network
 from fusecut.ir import Graph
 from fusecut.load import file_of, fingerprint
 from fusecut.simulate.compute import Compute
-from fusecut.simulate.execution import execute
+from fusecut.simulate.execution import Progress, execute
 from fusecut.simulate.integers import IntegerCompute
 from fusecut.simulate.memory import Array
 from fusecut.simulate.report import Simulation
@@ -38,6 +38,7 @@ def simulate(
     dtype: Dtype = "float32",
     model: str | Path | None = None,
     trace: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Simulation:
     """Execute a plan and set what it moved and held beside what the model said.
 
@@ -49,6 +50,7 @@ def simulate(
         mode: ``full`` computes every row on real arrays; ``fast`` tracks which rows are where.
         model: the ONNX file (or ``zoo:NAME``) the plan was made for, where the plan does not say.
         trace: record what is on chip after every event.
+        on_progress: called before each group.
 
     Raises:
         SimulationError: there is no plan, it cannot be executed as granted, its network cannot be
@@ -62,7 +64,7 @@ def simulate(
         inputs = random_inputs(graph, seed) if isinstance(inputs, str) else checked_inputs(graph, inputs)
         compute = compute_of(graph, network_behind(graph, solution.provenance, model, seed), dtype, inputs)
     arrays = None if isinstance(inputs, str) else inputs
-    return execute(graph, solution.machine, solution.planned, compute, arrays, trace)[0]
+    return execute(graph, solution.machine, solution.planned, compute, arrays, trace, on_progress=on_progress)[0]
 
 
 def compute_of(graph: Graph, network: Network, dtype: str, inputs: Mapping[str, Array]) -> Compute:

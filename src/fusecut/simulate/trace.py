@@ -34,11 +34,15 @@ def _counter(label: str, event: int, nbytes: int) -> dict[str, Any]:
     return {"name": label, "ph": "C", "ts": event, "pid": 0, "args": {"bytes": nbytes}}
 
 
+def trace_json(simulation: Simulation) -> str:
+    """The trace of a simulation that was asked for one, as the text of a trace file."""
+    return json.dumps({"traceEvents": trace_events(simulation), "displayTimeUnit": "ms"})
+
+
 def write_trace(simulation: Simulation, path: str | Path) -> None:
     """Write the trace of a simulation that was asked for one.
 
     Raises:
         OSError: the place cannot be written.
     """
-    document = {"traceEvents": trace_events(simulation), "displayTimeUnit": "ms"}
-    Path(path).write_text(json.dumps(document), encoding="utf-8")
+    Path(path).write_text(trace_json(simulation), encoding="utf-8")
