@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from fusecut.cli import main
+from fusecut.zoo import path
 
+ZOO = path("resnet18").parent
 SOLVE = ("solve", "zoo:squeezenet1_1", "--buffer", "128KiB")
 
 
@@ -42,8 +45,21 @@ def test_a_plan_is_readable_at_eighty_columns(
     monkeypatch.setattr("fusecut.cli.terminal.screen", lambda: (80, False))
     _, out, _ = run(capsys, *SOLVE)
     table = out.split("\n\n")[1]
-    assert max(len(line) for line in table.splitlines()) <= 80
+    assert max(len(line) for line in out.splitlines()) <= 80
     assert table.splitlines()[2].split()[-1].replace(",", "").isdecimal()
+
+
+@pytest.mark.parametrize("arguments", [["explain"], ["simulate", "--fast"], ["zoo"], ["machines"], ["compare"]])
+def test_every_command_keeps_to_eighty_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("fusecut.cli.terminal.screen", lambda: (80, False))
+    path = tmp_path / "plan.json"
+    run(capsys, "solve", "zoo:resnet18", "--buffer", "128KiB", "--scheme", "lbdf", "-o", str(path))
+    command, *options = arguments
+    subject = {"zoo": [], "machines": [], "compare": [*SOLVE[1:], "--scheme", "lbdf"]}.get(command, [str(path)])
+    code, out, _ = run(capsys, command, *subject, *options)
+    assert code == 0 and max(map(len, out.splitlines())) <= 80
 
 
 def test_json_is_exactly_one_object_with_the_published_keys(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +115,8 @@ def test_the_same_input_gives_the_same_plan_in_any_process(tmp_path: Path) -> No
 
 
 def test_fail_above_exits_1_only_over_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, *SOLVE, "--fail-above", "1KB")[0] == 1
+    code, _, err = run(capsys, *SOLVE, "--fail-above", "1KB", "--quiet")
+    assert code == 1 and re.search(r"^fusecut: over the limit: the plan moves [\d,]+ B, .* --fail-above 1,000 B$", err)
     assert run(capsys, *SOLVE, "--fail-above", "1GB")[0] == 0
 
 
@@ -123,7 +140,13 @@ def test_fail_above_exits_1_only_over_the_limit(capsys: pytest.CaptureFixture[st
         (("solve", "zoo:resnet18", "--buffer", "1MiB", "--fail-above", "lots"), "'lots' is not a size"),
         (("solve", "zoo:resnet18", "--buffer", "100"), "infeasible in a buffer of 100 B: op 'node_Conv_291' needs"),
         (("explain", "nowhere.json"), "cannot read plan nowhere.json"),
-        (("shrink",), "invalid choice: 'shrink'"),
+        (("slove",), "unknown command 'slove': did you mean 'solve'? Known: bench, compare,"),
+        (("bench", "everything"), "unknown benchmark 'everything'. Known: searchers"),
+        (("zoo", "--format", "xml"), "unknown --format 'xml'. Known: json, text"),
+        (("solve", "resnet81", "--buffer", "1MiB"), "resnet81: no such file; did you mean zoo:resnet18?"),
+        (("solve", str(ZOO / "resnet81.onnx"), "--buffer", "1MiB"), "resnet18.onnx?"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "-o", "."), "cannot write .: it is a folder"),
+        (("explain", str(ZOO / "resnet18.onnx")), "is not a plan: it is not text; write one with solve -o"),
         ((), "the following arguments are required: COMMAND"),
     ],
 )

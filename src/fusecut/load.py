@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
+from fusecut.errors import ModelError
 from fusecut.frontend.onnx import Granularity, sha256
 from fusecut.frontend.onnx import load as load_file
 from fusecut.ir import Graph
-from fusecut.zoo import path
+from fusecut.zoo import names, path
 
-ZOO_PREFIX = "zoo:"
+ZOO_PREFIX: Final = "zoo:"
+_BESIDE: Final = 1000
+"""So many files of a folder are looked at for a name that was mistyped."""
 
 
 def load(
@@ -36,9 +43,29 @@ def load(
 
 
 def file_of(source: str | Path) -> Path:
-    """The file behind a name."""
+    """The file behind a name.
+
+    Raises:
+        ModelError: no such file, and there is one of nearly that name.
+        UnknownNameError: no bundled network of that name.
+    """
     text = str(source)
-    return path(text.removeprefix(ZOO_PREFIX)) if text.startswith(ZOO_PREFIX) else Path(source)
+    if text.startswith(ZOO_PREFIX):
+        return path(text.removeprefix(ZOO_PREFIX))
+    file = Path(source)
+    if not file.exists() and (hint := _meant(file)):
+        raise ModelError(f"{file}: no such file; did you mean {hint}?")
+    return file
+
+
+def _meant(missing: Path) -> str:
+    """A bundled network (of a bare name), or a file beside the missing one, of nearly that name."""
+    if len(missing.parts) == 1 and (close := get_close_matches(missing.stem, names(), n=1)):
+        return f"{ZOO_PREFIX}{close[0]}"
+    with suppress(OSError):
+        beside = sorted(file.name for file in islice(missing.parent.glob("*.onnx"), _BESIDE))
+        return next((str(missing.with_name(name)) for name in get_close_matches(missing.name, beside, n=1)), "")
+    return ""
 
 
 def fingerprint(source: str | Path) -> str:

@@ -80,6 +80,8 @@ def read_object(path: str | Path) -> dict[str, Any]:
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise PlanError(f"cannot read plan {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise PlanError(f"{file} is not a plan: it is not text; write one with solve -o") from None
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise PlanError(f"{file} is not a plan: it is not JSON ({reason}); write one with solve -o") from None

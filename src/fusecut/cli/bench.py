@@ -16,7 +16,7 @@ def bench_command(commands: Commands[Parser]) -> None:
     from fusecut.split import SPLITTERS
 
     bench = commands.add_parser("bench", help="compare searchers", description="Runs benchmarks.")
-    p = bench.add_subparsers(metavar="WHAT", required=True, parser_class=Parser).add_parser(
+    p = bench.add_subparsers(metavar="BENCHMARK", required=True, parser_class=Parser).add_parser(
         "searchers",
         help="searchers against the proven optimum",
         description="Runs every combination of what is given; medians over the seeds, gaps to the proven optimum.",
@@ -62,7 +62,7 @@ def reproduce_command(commands: Commands[Parser]) -> None:
     reproduce = commands.add_parser(
         "reproduce", help="the papers' tables, ours beside theirs", description="Prints a paper's claims beside ours."
     )
-    what = reproduce.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    what = reproduce.add_subparsers(metavar="PAPER", required=True, parser_class=Parser)
     p = what.add_parser(
         "optimus",
         help="the published Optimus model and its baselines",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from fusecut.errors import FusecutError
+from fusecut.errors import FusecutError, UnknownNameError
 
 Commands = argparse._SubParsersAction
 
@@ -15,6 +15,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise FusecutError(f"{message}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A choice that is not there is refused as every other unknown name is."""
+        if action.choices is not None and value not in action.choices:
+            what = action.option_strings[0] if action.option_strings else (action.metavar or action.dest)
+            raise UnknownNameError(str(what).lower(), str(value), action.choices)
 
 
 def problem_options(p: argparse.ArgumentParser) -> None:
