@@ -26,6 +26,7 @@ def plan_of(network: str, buffer: str, **options: Any) -> dict[str, Any]:
     [
         ("mobilenet_v3_small", "96KiB", {}),
         ("resnet18", "128KiB", {"scheme": "lbdf"}),
+        ("resnet18", "256KiB", {}),
         ("squeezenet1_1", "96KiB", {"search": fc.search.LocalSearch(), "max_plans": 5}),
     ],
 )
@@ -44,6 +45,19 @@ def test_every_key_of_a_plan_is_described() -> None:
         assert found["schedule"].keys() <= schedule.keys()
         assert all(
             h.keys() <= schedule["rows_held"]["items"]["properties"].keys() for h in found["schedule"]["rows_held"]
+        )
+
+
+def test_a_group_in_bands_says_what_lies_where() -> None:
+    groups = [g for g in plan_of("resnet18", "256KiB")["groups"] if g["scheme"] == "brr"]
+    assert groups
+    for group in groups:
+        bands = group["schedule"]["bands"]
+        assert sorted(op for stage in bands["stages"] for op in stage) == sorted(group["schedule"]["order"])
+        assert max(p["offset"] + p["bytes"] for p in bands["places"]) == group["buffer_bytes"]
+        assert (
+            bands.keys()
+            == SCHEMA["$defs"]["group"]["properties"]["schedule"]["properties"]["bands"]["properties"].keys()
         )
 
 

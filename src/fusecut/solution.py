@@ -13,7 +13,7 @@ from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
 from fusecut.objective import UNITS, Figures, Objective, figures
 from fusecut.partition import Partition
-from fusecut.schedule import Schedule
+from fusecut.schedule import Bands, Place, Schedule
 from fusecut.text import Column, html_table, render_table, wrapped
 from fusecut.units import format_bytes, format_kib
 
@@ -340,4 +340,37 @@ def _schedule_dict(graph: Graph, schedule: Schedule) -> dict[str, Any]:
             for h in schedule.holds
         ],
         "tile": None if tile is None else asdict(tile),
+        "bands": None if schedule.bands is None else _bands_dict(graph, schedule.bands),
+    }
+
+
+def _bands_dict(graph: Graph, bands: Bands) -> dict[str, Any]:
+    """How a group runs band by band, and what lies where in which steps."""
+
+    def name(place: Place) -> str | None:
+        if place.what == "slice":
+            return None
+        return graph.tensors[place.index].name if place.what in ("halo", "tile") else graph.ops[place.index].name
+
+    return {
+        "clock": graph.ops[bands.clock].name,
+        "rows": bands.rows,
+        "images": bands.images,
+        "channels": bands.channels,
+        "stages": [[graph.ops[i].name for i in bits(stage)] for stage in bands.stages],
+        "part": [graph.tensors[t].name for t in bands.part],
+        "again": [graph.tensors[t].name for t in bands.again],
+        "resident": [graph.ops[i].name for i in bands.resident],
+        "places": [
+            {
+                "what": p.what,
+                "of": name(p),
+                "rows": p.rows,
+                "offset": p.offset,
+                "bytes": p.nbytes,
+                "first_step": p.first,
+                "last_step": p.last,
+            }
+            for p in bands.places
+        ],
     }
