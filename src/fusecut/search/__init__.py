@@ -15,6 +15,7 @@ from fusecut.search.greedy import Greedy
 from fusecut.search.lazy_exact import LazyExact
 from fusecut.search.local import LocalSearch
 from fusecut.search.nsga2 import NSGA2
+from fusecut.search.online import Online
 from fusecut.search.protocol import NO_PLAN, Proposal, Searcher
 from fusecut.search.random import RandomSearch
 
@@ -27,6 +28,7 @@ __all__ = [
     "Greedy",
     "LazyExact",
     "LocalSearch",
+    "Online",
     "Proposal",
     "RandomSearch",
     "Searcher",
@@ -41,6 +43,7 @@ SEARCHERS: Final[dict[str, Callable[[], Searcher]]] = {
     "nsga2": NSGA2,
     "annealing": Annealing,
     "greedy": Greedy,
+    "online": Online,
 }
 
 

@@ -94,14 +94,14 @@ class Exact:
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Where any group can run at a price."""
         yield from self._easy_plan(problem, search)
-        search = _narrowed(problem, search)
-        yield from search.run(self.first_effort, self.first_questions)
-        if search.done:
-            return
-        plan = yield from near_optimal(problem)
-        yield from search.take(plan)
-        search = _narrowed(problem, search)
-        yield from search.run(self.effort, self.questions)
+        if not search.done:
+            search = _narrowed(problem, search)
+            yield from search.run(self.first_effort, self.first_questions)
+        if not search.done:
+            yield from search.take((yield from near_optimal(problem)))
+        if not search.done:
+            search = _narrowed(problem, search)
+            yield from search.run(self.effort, self.questions)
 
     def _easy_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """The best plan of groups that fit as they are, where the floor knows them."""
@@ -167,6 +167,7 @@ class AStar:
             self.best = score
             self.open = [label for label in self.open if label.bound < score]
             heapq.heapify(self.open)
+            self.done = not self.open
             yield Proposal(Partition(self.problem.graph, plan), self.bound())
 
     def adopt(self, other: AStar) -> None:
