@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from fusecut.cost import NEVER_BYTES
+from fusecut.cost import NEVER_BYTES, Planned
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 
@@ -27,10 +27,11 @@ class Stretch(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A connected part of a stretch, and its mark."""
+    """A connected part of a stretch, its mark, and what its ops would move again if each ran alone."""
 
     group: Group
     mark: int
+    alone_bytes: int
 
 
 def orders(graph: Graph) -> list[tuple[int, ...]]:
@@ -100,14 +101,16 @@ class Stretches:
     """All stretches worth a look; the filter is here.
 
     From an ideal, ops are added one at a time, from ideal to ideal. A stretch is grown only while the
-    bytes that each of its groups moves again, at least, are not more than those that would cross at the
-    cheapest ideal inside it: what is longer would rather be cut there. O(pairs of ideals within reach).
+    bytes that each of its groups moves again, at least, beyond what its ops move again alone, are not more
+    than those that would cross at the cheapest ideal inside it: what is longer would rather be cut there.
+    Asks the model for every op alone. O(pairs of ideals within reach).
     """
 
     def __init__(self, problem: Problem) -> None:
         self.problem, self.graph = problem, problem.graph
         self.ideals = ideals(self.graph, orders(self.graph))
         self.again: dict[Group, int] = {}
+        self._alone = [self._alone_bytes(1 << op) for op in range(len(self.graph))]
         self._crossing = {ideal: self._crossing_bytes(ideal) for ideal in self.ideals}
         self._next = {ideal: self._added(ideal) for ideal in self.ideals}
 
@@ -139,7 +142,7 @@ class Stretches:
                 if end not in seen:
                     seen.add(end)
                     grown = self._with(parts, op)
-                    if self.again[grown[-1].group] <= least:
+                    if self.again[grown[-1].group] - grown[-1].alone_bytes <= least:
                         yield Stretch(end, tuple(part.group for part in grown))
                         stack.append((end, grown, min(least, self._crossing[end])))
 
@@ -147,14 +150,20 @@ class Stretches:
         """The parts with one more op, which may connect some of them; the part that holds it comes last."""
         floor, preds = self.problem.buffer_floor, self.graph.preds[op]
         joined = [part for part in parts if part.group & preds]
-        group, mark = joined[-1] if joined else (0, floor.start)
+        group, mark, alone = joined[-1] if joined else _Part(0, floor.start, 0)
+        alone += self._alone[op] + sum(other.alone_bytes for other in joined[:-1])
         for other in joined[:-1]:
             for i in bits(other.group):
                 mark, group = floor.extend(group, mark, i), group | 1 << i
         mark, group = floor.extend(group, mark, op), group | 1 << op
         if group not in self.again:
             self.again[group] = floor.again_bytes(mark, self.problem.capacity_bytes) if group & (group - 1) else 0
-        return [*(part for part in parts if part not in joined), _Part(group, mark)]
+        return [*(part for part in parts if part not in joined), _Part(group, mark, alone)]
+
+    def _alone_bytes(self, group: Group) -> int:
+        """What an op alone moves beyond touching everything once."""
+        planned = self.problem.plan(group)
+        return planned.cost.dram_bytes - self.graph.touch_once_bytes(group) if isinstance(planned, Planned) else 0
 
     def _crossing_bytes(self, ideal: Group) -> int:
         """Bytes written and read again where everything is cut between an ideal and the rest."""
