@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from fusecut.cost import NEVER_BYTES, Infeasible
+from fusecut.cost import NEVER_BYTES, Planned
 from fusecut.ir import Group, bits
 from fusecut.problem import Problem
 from fusecut.search._stretches import Stretch, Stretches
@@ -18,7 +18,7 @@ from fusecut.search.protocol import Proposal
 TOLERANCE = 4
 """Thousandths that the best plan known may be above the best one hoped for."""
 
-QUESTIONS = 1.0
+QUESTIONS = 3.0
 """Groups asked for, for each op of the network; the round in which they run out is finished."""
 
 
@@ -52,34 +52,39 @@ class _Paths:
         stretches = Stretches(problem)
         self.ideals, self.stretches = stretches.ideals, stretches.from_each()
         groups = {group for each in self.stretches.values() for stretch in each for group in stretch.groups}
-        per_byte = problem.prices.tariff.per_byte
+        self.per_byte = problem.prices.tariff.per_byte
+        weights = [op.weight_bytes for op in problem.graph.ops]
+        self.weights = {group: sum(weights[i] for i in bits(group)) for group in groups}
         self.least = {group: problem.least_rank(group) for group in groups}
         self.known: dict[Group, int] = {}
-        self.estimates = {group: self.least[group] + per_byte * stretches.again[group] for group in groups}
+        self.estimates = {group: self.least[group] + self.per_byte * stretches.again[group] for group in groups}
         self.asked = 0
         for op in range(len(problem.graph)):
             self.ask(1 << op)
         self.asked = 0
 
     def ask(self, group: Group) -> None:
-        """Ask the model; what is dearer than thought makes everything that holds it dearer by as much."""
+        """Ask the model; what is dearer than thought makes everything that holds it dearer as well.
+
+        By as much, and where more weights pass, by more: who streams them all so and so often does not
+        stream more of them less often.
+        """
         self.asked += 1
         rank = self.problem.rank(group)
         price = NEVER_BYTES if rank is None else rank
         thought = self.estimates.get(group, price)
         self.known[group] = self.estimates[group] = price
-        if price > thought and group & (group - 1):
-            extra = self._again(group)
-            for other, least in self.least.items():
-                if not group & ~other and least + extra > self.estimates[other] and other not in self.known:
-                    self.estimates[other] = least + extra
+        if price <= thought or not group & (group - 1):
+            return
+        again, once = self._again_bytes(group), max(1, self.weights[group])
+        for other, least in self.least.items():
+            if not group & ~other and other not in self.known:
+                more = again * max(once, self.weights[other] - self.problem.capacity_bytes) // once
+                self.estimates[other] = max(self.estimates[other], least + more * self.per_byte)
 
-    def _again(self, group: Group) -> int:
+    def _again_bytes(self, group: Group) -> int:
         planned = self.problem.plan(group)
-        if isinstance(planned, Infeasible):
-            return 0
-        once = sum(self.problem.graph.ops[i].weight_bytes for i in bits(group))
-        return (planned.cost.weight_bytes - once) * self.problem.prices.tariff.per_byte
+        return planned.cost.weight_bytes - self.weights[group] if isinstance(planned, Planned) else 0
 
     def price(self, plan: list[Group]) -> int:
         """What a plan is known to cost."""

@@ -31,7 +31,7 @@ class Online:
     """A plan within about 1 % of the best one, in a small part of the exact search's time; no proof.
 
     ``tolerance`` is how far, in thousandths, the best plan known may be above the best one hoped for at
-    the end. At most ``questions`` groups are asked for each op of the network, and the round in which
+    the end. At most ``questions`` groups for each op of the network are asked for, and the round in which
     they run out is finished. How near and how fast: docs/online.md.
 
     Raises:
