@@ -42,6 +42,15 @@ def test_readme_python_runs() -> None:
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("name", ["brr", "mixed", "online"])
+def test_the_examples_of_a_page_run(name: str) -> None:
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert examples
+    for code in examples:
+        exec(compile(code, f"docs/{name}.md", "exec"), {})  # noqa: S102 (our own pages)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.name))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
