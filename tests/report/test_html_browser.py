@@ -50,7 +50,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Solution,
     folder = tmp_path_factory.mktemp("reports")
     found = {}
     for name, buffer in NETWORKS.items():
-        solution = fc.solve(fc.zoo(name), buffer)
+        solution = fc.solve(fc.zoo(name), buffer, scheme="lbdf")
         write_report(solution, folder / f"{name}.html")
         found[name] = solution, folder / f"{name}.html"
     return found
@@ -183,6 +183,17 @@ def test_a_group_can_be_chosen_and_folded_from_the_keyboard(
         assert seen.page.locator(".hull[data-group='2'] .op").count() == 0
         seen.page.keyboard.press(" ")
         assert seen.page.locator(".hull[data-group='2'] .op").count() > 0
+
+
+def test_a_group_in_bands_says_how_it_runs_and_what_it_holds(browser: Any, tmp_path: Path) -> None:
+    solution = fc.solve(fc.zoo("resnet18", input_shapes={"input": (1, 3, 64, 64)}), "96KiB")
+    number = next(i for i, p in enumerate(solution.planned) if p.schedule.bands is not None)
+    write_report(solution, tmp_path / "report.html")
+    with Watched(browser, tmp_path / "report.html") as seen:
+        seen.page.click(f".groups tr[data-group='{number}'] th")
+        text = seen.page.inner_text("#detail")
+        assert seen.troubles == []
+    assert "band" in text.lower() and f"{solution.planned[number].cost.buffer_bytes:,} B" in text
 
 
 def test_hostile_names_are_shown_and_do_nothing(browser: Any, tmp_path: Path) -> None:
