@@ -61,6 +61,7 @@ def header() -> list[str]:
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores shared with other work, so",
         "seconds are upper limits. The gap is (DRAM - bound) / DRAM against the bound that the exact search proved;",
         "figures are medians over the seeds. How to read the columns and which to choose: [choosing.md](choosing.md).",
+        "Not here: `hrnet_w18` and `nasnetalarge`, of more than 250 ops, and `vit_tiny_patch16_224`, no CNN.",
     ]
 
 

@@ -150,7 +150,7 @@ def solve(
     Args:
         graph: the network, from :func:`fusecut.load` or :func:`fusecut.zoo`.
         buffer: on-chip capacity, ``"256KiB"`` or bytes, 8-bit tensors and weights; or give ``machine``.
-        scheme: ``mixed``, ``lbdf`` or ``layerwise``; or give any cost ``model``.
+        scheme: ``mixed``, ``lbdf``, ``brr`` or ``layerwise``; or give any cost ``model``.
         objective: ``dram``; or ``energy`` or ``latency``, for a ``machine`` that says what bytes, MACs
             and cycles cost (:mod:`fusecut.objective`). Bound, gap and status are of that objective.
         search: the searcher, by default :class:`fusecut.search.Exact`.
