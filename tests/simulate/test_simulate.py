@@ -15,7 +15,7 @@ from fusecut.errors import PlanError, SimulationError
 from fusecut.frontend.weights import network
 from fusecut.models import Layerwise, LineBuffer, WithFallback
 from fusecut.plan_file import load_plan, to_json
-from fusecut.simulate import execute, simulate, write_trace
+from fusecut.simulate import execute, simulate, trace_json, write_trace
 from fusecut.simulate.compute import Compute
 from fusecut.simulate.memory import Buffer, Dram, Lane, Ring
 from fusecut.solution import Provenance
@@ -174,9 +174,30 @@ def test_the_trace_says_what_is_on_chip_and_perfetto_opens_it(tmp_path: Path) ->
     assert held == {"weights of a": 144, "weights of b": 144, "t0": 0, "t1": 0, "t2": 0}
     write_trace(simulation, tmp_path / "trace.json")
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
-    assert {e["ph"] for e in events} == {"C", "X"}
+    assert {e["ph"] for e in events} == {"C", "M", "X"}
     assert [e["ts"] for e in events] == sorted(e["ts"] for e in events)
     assert not simulate(solution, mode="fast").trace
+
+
+def test_a_trace_keeps_the_format_that_viewers_read() -> None:
+    """The Trace Event Format: fields of each kind, slices of a thread side by side, counters that end at 0."""
+    simulation = simulate(solved(buffer="24KiB", **SMALL), mode="fast", trace=True)
+    document = json.loads(trace_json(simulation))
+    assert document.keys() == {"traceEvents", "displayTimeUnit"} and document["displayTimeUnit"] == "ms"
+    fields = {"C": {"args"}, "M": {"args"}, "X": {"dur", "tid"}}
+    counters: dict[str, int] = {}
+    end = 0
+    for event in document["traceEvents"]:
+        kind = event["ph"]
+        assert {"name", "ph", "ts", "pid", *fields[kind]} <= event.keys() and event["ts"] >= 0
+        if kind == "X":
+            assert event["ts"] >= end and event["dur"] > 0
+            end = event["ts"] + event["dur"]
+        if kind == "C":
+            counters[event["name"]] = event["args"]["bytes"]
+            assert isinstance(event["args"]["bytes"], int) and event["args"]["bytes"] >= 0
+    assert set(counters.values()) == {0}
+    assert sum(e["ph"] == "X" for e in document["traceEvents"]) == len(simulation.groups)
 
 
 def test_a_buffer_gives_what_it_has_and_no_more() -> None:

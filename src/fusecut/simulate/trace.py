@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fusecut.simulate.report import Simulation
+
+_TITLES: Final = (
+    {"name": "process_name", "ph": "M", "ts": 0, "pid": 0, "args": {"name": "bytes on chip"}},
+    {"name": "thread_name", "ph": "M", "ts": 0, "pid": 0, "tid": 0, "args": {"name": "groups"}},
+)
 
 
 def trace_events(simulation: Simulation) -> list[dict[str, Any]]:
     """Chrome trace events: a counter for each label on chip, and a slice for each group.
 
     One event of the execution is one microsecond. A label's counter goes back to 0 when its group ends.
+    Fields are those of the Trace Event Format (C: counter, X: complete event, M: name of a process or thread).
     """
     names = {g.index: f"group {g.index}: {g.ops[0]}" for g in simulation.groups}
     events: list[dict[str, Any]] = []
@@ -27,7 +33,7 @@ def trace_events(simulation: Simulation) -> list[dict[str, Any]]:
         slice_ = {"name": names[group], "ph": "X", "ts": first, "dur": last + 1 - first, "pid": 0, "tid": 0}
         events.append(slice_)
         events += [_counter(label, last + 1, 0) for label in labels[group]]
-    return sorted(events, key=lambda e: e["ts"])
+    return [*_TITLES, *sorted(events, key=lambda e: e["ts"])]
 
 
 def _counter(label: str, event: int, nbytes: int) -> dict[str, Any]:
