@@ -17,7 +17,7 @@ from fusecut.plan_file import groups_of, load_plan, read_object, to_json, write_
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("plans") / "plan.json"
-    arguments = ["solve", "zoo:mobilenet_v3_small", "--buffer", "64KiB", "--batch", "2", "--prefetch-rows", "1"]
+    arguments = ["solve", "zoo:squeezenet1_1", "--buffer", "96KiB", "--batch", "2", "--prefetch-rows", "1"]
     assert main([*arguments, "-o", str(path), "-q"]) == 0
     return path
 
