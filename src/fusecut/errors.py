@@ -10,6 +10,7 @@
     ├── MachineError        a machine that cannot exist
     ├── CostModelError      a cost model of somebody else's that fails, or answers nonsense
     ├── PlanError           a plan file that does not match its network
+    ├── WeightsError        a file of trained weights that is damaged, or of another scheme or version
     ├── SimulationError     a schedule that cannot be executed as granted; names group, op and row
     └── UnknownNameError    a name that is not in a table; lists the known ones
 
@@ -52,6 +53,10 @@ class CostModelError(FusecutError):
 
 class PlanError(FusecutError):
     """A plan file that cannot be read or does not belong to its network."""
+
+
+class WeightsError(FusecutError):
+    """A file of trained weights that cannot be read, or that answers another question than the one asked."""
 
 
 class SimulationError(FusecutError):

@@ -1,0 +1,117 @@
+"""Trained weights on disk: safetensors with what they are for in the header, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fusecut.errors import FusecutError, WeightsError
+
+LARGEST_WEIGHTS_BYTES: Final = 8 * 2**20
+
+BUNDLED: Final = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, and the header: flat strings, JSON where a value is not a string."""
+
+    tensors: Mapping[str, Any]
+    header: Mapping[str, str]
+
+    def value(self, key: str) -> Any:
+        """A header value.
+
+        Raises:
+            WeightsError: it is missing or not JSON.
+        """
+        try:
+            return json.loads(self.header[key])
+        except (KeyError, ValueError, RecursionError):
+            raise WeightsError(f"the header of the weights has no usable {key!r}: train them again") from None
+
+
+def require_gnn() -> None:
+    """Raise FusecutError where the extra gnn is not installed."""
+    try:
+        import safetensors.torch  # noqa: F401
+        import torch_geometric  # noqa: F401
+    except ImportError as error:
+        raise FusecutError(f"{error.name} is missing: explainers that learn need pip install 'fusecut[gnn]'") from None
+
+
+def read_weights(path: str | Path, kind: str, version: int) -> Weights:
+    """Weights of one kind ("validity", "pg", "rg") and feature version.
+
+    Raises:
+        WeightsError: missing, larger than 8 MiB, damaged, of another kind or version, or with numbers
+            that are not finite 32-bit floats.
+        FusecutError: the extra gnn is not installed.
+    """
+    require_gnn()
+    import safetensors
+    import torch
+
+    try:
+        size = Path(path).stat().st_size
+        if size > LARGEST_WEIGHTS_BYTES:
+            raise WeightsError(f"{path} has {size:,} B: weights have at most {LARGEST_WEIGHTS_BYTES:,} B")
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+    except OSError as error:
+        raise WeightsError(f"cannot read weights {path}: {error.strerror or error}") from None
+    except (safetensors.SafetensorError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise WeightsError(f"{path} is damaged or no safetensors file ({reason}): train it again") from None
+    if header.get("kind") != kind:
+        raise WeightsError(f"{path} holds {header.get('kind', 'other')!r} weights: expected {kind!r}")
+    if header.get("version") != str(version):
+        raise WeightsError(
+            f"{path} was made for feature version {header.get('version')}, this fusecut has {version}: train it again"
+        )
+    for name, tensor in tensors.items():
+        if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: {name!r} is not all finite 32-bit numbers: train it again")
+    return Weights(tensors, header)
+
+
+def weights_bytes(tensors: Mapping[str, Any], kind: str, version: int, header: Mapping[str, Any]) -> bytes:
+    """The file :func:`read_weights` reads; same weights, same bytes. Header values become JSON."""
+    from safetensors.torch import save
+
+    texts = {key: json.dumps(value) for key, value in header.items()}
+    plain = {name: tensor.detach().contiguous().clone() for name, tensor in sorted(tensors.items())}
+    content: bytes = save(plain, {"kind": kind, "version": str(version), **texts})
+    return content
+
+
+def fill(network: Any, weights: Weights, what: str | Path) -> None:
+    """Put the tensors into a torch module.
+
+    Raises:
+        WeightsError: names or shapes differ from the module's.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.tensors.items()}
+    if expected != found:
+        odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise WeightsError(
+            f"{what}: {odd[0]!r} is {found.get(odd[0])}, expected {expected.get(odd[0])}: train it again"
+        )
+    network.load_state_dict(dict(weights.tensors))
+    network.eval()
+
+
+def matching(weights: Weights, fingerprint: str, what: str | Path) -> Weights:
+    """The weights of an explainer, if they were taught with this validity network.
+
+    Raises:
+        WeightsError: they were taught with another one.
+    """
+    if weights.value("validity_sha256") != fingerprint:
+        raise WeightsError(f"{what} was taught with another validity network: train it again with this one")
+    return weights
