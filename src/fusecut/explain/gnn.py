@@ -12,7 +12,8 @@ network explains and ranks, it never decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -46,6 +47,17 @@ LAYERS: Final = 4
 KIND: Final = "validity"
 NODES_AT_ONCE: Final = 16_384
 """Groups are judged in batches of about so many nodes: more would leave the cache."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: graphs this small take many times longer on two, and sums could differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class ValidityNet(nn.Module):
@@ -150,7 +162,7 @@ class ValidityModel:
     def batch_logits(self, graph: Graph, buffer_bytes: int, batch: Batch) -> Floats:
         """The same for graphs that need not be whole groups: ``batch.ops`` may repeat, edges may be missing."""
         x, edges = self.inputs(graph, buffer_bytes, batch)
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             embeddings = self.network.embed(x, edges)
             logits = self.network.judge(embeddings, torch.from_numpy(batch.graph_of), batch.count)
             margins: Floats = (logits[:, 1] - logits[:, 0]).numpy()

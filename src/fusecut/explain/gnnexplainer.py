@@ -48,11 +48,13 @@ class GNNExplainer:
         require_gnn()
         import torch
 
+        from fusecut.explain.gnn import one_thread
+
         model = self.model or model_for(problem)
         x, edge_index = model.inputs(problem.graph, problem.capacity_bytes, batch_of(problem.graph, [group]))
         if not edge_index.shape[1]:
             return {}
-        with torch.random.fork_rng(devices=[]):
+        with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
             explained = self._explainer(model)(x, edge_index, target=torch.tensor([1]))
         mask = _logits(explained.edge_mask.numpy())

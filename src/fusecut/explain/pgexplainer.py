@@ -44,9 +44,11 @@ class PGExplainer:
         require_gnn()
         import torch
 
+        from fusecut.explain.gnn import one_thread
+
         model = self.model or model_for(problem)
         x, edge_index = model.inputs(problem.graph, problem.capacity_bytes, batch_of(problem.graph, [group]))
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             ends = edge_inputs(model.network, x, edge_index)
             logits = _taught(model, self.weights)(ends).view(-1)
         return dict(zip(edges(problem.graph, group), logits.tolist(), strict=True))

@@ -46,13 +46,14 @@ class RGExplainer:
         import torch
 
         from fusecut.explain import rg_network as rg
+        from fusecut.explain.gnn import one_thread
 
         listed = edges(problem.graph, group)
         if group.bit_count() < rg.FEWEST_NODES:
             return dict.fromkeys(listed, 0.0)
         model = self.model or model_for(problem)
         batch = batch_of(problem.graph, [group])
-        with torch.inference_mode():
+        with one_thread(), torch.inference_mode():
             policy = _taught(model, self.weights)
             place = rg.place_of(model, model.inputs(problem.graph, problem.capacity_bytes, batch)[0], batch)
             seed = policy.seeds(place).argmax().view(1)

@@ -12,26 +12,27 @@ from fusecut.errors import FusecutError, WeightsError
 
 LARGEST_WEIGHTS_BYTES: Final = 8 * 2**20
 
+HEADER: Final = "fusecut"
+
 BUNDLED: Final = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name, and the header: flat strings, JSON where a value is not a string."""
+    """Tensors by name, and the header."""
 
     tensors: Mapping[str, Any]
-    header: Mapping[str, str]
+    header: Mapping[str, Any]
 
     def value(self, key: str) -> Any:
         """A header value.
 
         Raises:
-            WeightsError: it is missing or not JSON.
+            WeightsError: it is missing.
         """
-        try:
-            return json.loads(self.header[key])
-        except (KeyError, ValueError, RecursionError):
-            raise WeightsError(f"the header of the weights has no usable {key!r}: train them again") from None
+        if key not in self.header:
+            raise WeightsError(f"the header of the weights has no {key!r}: train them again")
+        return self.header[key]
 
 
 def require_gnn() -> None:
@@ -60,7 +61,7 @@ def read_weights(path: str | Path, kind: str, version: int) -> Weights:
         if size > LARGEST_WEIGHTS_BYTES:
             raise WeightsError(f"{path} has {size:,} B: weights have at most {LARGEST_WEIGHTS_BYTES:,} B")
         with safetensors.safe_open(path, framework="pt") as file:
-            header = dict(file.metadata() or {})
+            header = _header(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except OSError as error:
         raise WeightsError(f"cannot read weights {path}: {error.strerror or error}") from None
@@ -69,7 +70,7 @@ def read_weights(path: str | Path, kind: str, version: int) -> Weights:
         raise WeightsError(f"{path} is damaged or no safetensors file ({reason}): train it again") from None
     if header.get("kind") != kind:
         raise WeightsError(f"{path} holds {header.get('kind', 'other')!r} weights: expected {kind!r}")
-    if header.get("version") != str(version):
+    if header.get("version") != version:
         raise WeightsError(
             f"{path} was made for feature version {header.get('version')}, this fusecut has {version}: train it again"
         )
@@ -79,13 +80,23 @@ def read_weights(path: str | Path, kind: str, version: int) -> Weights:
     return Weights(tensors, header)
 
 
+def _header(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The header in a file's metadata; empty where there is none of ours."""
+    try:
+        header = json.loads(metadata.get(HEADER, "{}"))
+    except RecursionError:
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
 def weights_bytes(tensors: Mapping[str, Any], kind: str, version: int, header: Mapping[str, Any]) -> bytes:
-    """The file :func:`read_weights` reads; same weights, same bytes. Header values become JSON."""
+    """The file :func:`read_weights` reads; same weights, same bytes: safetensors does not keep the
+    order of its metadata, so the header is one entry, of JSON."""
     from safetensors.torch import save
 
-    texts = {key: json.dumps(value) for key, value in header.items()}
+    text = json.dumps({**header, "kind": kind, "version": version}, sort_keys=True)
     plain = {name: tensor.detach().contiguous().clone() for name, tensor in sorted(tensors.items())}
-    content: bytes = save(plain, {"kind": kind, "version": str(version), **texts})
+    content: bytes = save(plain, {HEADER: text})
     return content
 
 
@@ -100,7 +111,7 @@ def fill(network: Any, weights: Weights, what: str | Path) -> None:
     if expected != found:
         odd = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
         raise WeightsError(
-            f"{what}: {odd[0]!r} is {found.get(odd[0])}, expected {expected.get(odd[0])}: train it again"
+            f"{what}: {odd[0]!r} has shape {found.get(odd[0])}, expected {expected.get(odd[0])}: train it again"
         )
     network.load_state_dict(dict(weights.tensors))
     network.eval()

@@ -14,6 +14,7 @@ The file is a NumPy archive (.npz) of plain arrays: nothing in it is ever execut
 from __future__ import annotations
 
 import zipfile
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -183,10 +184,16 @@ def _heard(
 
 
 def _labelled(graph: Graph, model: CostModel, groups: tuple[Group, ...], buffers: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Whether each group is infeasible in each buffer, (groups, buffers)."""
+    """Whether each group is infeasible in each buffer, (groups, buffers), buffers ascending.
+
+    A group that fits runs in every larger buffer, too, so the least one is found by bisection.
+    """
     machines = [Machine(buffer_bytes) for buffer_bytes in buffers]
-    rows = [[isinstance(model.plan(graph, group, machine), Infeasible) for machine in machines] for group in groups]
-    return np.array(rows, np.bool_).reshape(len(groups), len(buffers))
+
+    def least(group: Group) -> int:
+        return bisect_left(machines, True, key=lambda m: isinstance(model.plan(graph, group, m), Planned))
+
+    return np.arange(len(buffers)) < np.array([least(group) for group in groups], np.int64).reshape(-1, 1)
 
 
 def to_npz(samples: Samples) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fusecut.explain.features import Floats, Ints, feature_names
-from fusecut.explain.gnn import Trained, ValidityModel, ValidityNet
+from fusecut.explain.gnn import Trained, ValidityModel, ValidityNet, one_thread
 from fusecut.train.dataset import Samples
 from fusecut.train.pool import Pool, graphs_of, pool_of, vocabulary_of
 
@@ -83,6 +83,7 @@ class Trainer:
         graphs = graphs_of(samples)
         self.pool: Pool = pool_of(samples, graphs, vocabulary_of(graphs))
         self.buffers = np.array(samples.buffers, np.int64)
+        self.all_columns: Ints = np.arange(len(samples.buffers))
 
     def train(
         self,
@@ -100,7 +101,7 @@ class Trainer:
         Raises:
             KeyboardInterrupt: interrupted before the first epoch was over.
         """
-        columns = np.arange(len(self.buffers)) if buffers is None else buffers
+        columns = self.all_columns if buffers is None else buffers
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             network = ValidityNet(len(feature_names(self.pool.vocabulary)))
@@ -109,8 +110,9 @@ class Trainer:
         waited = 0
         try:
             for epoch in range(settings.epochs):
-                run.epoch()
-                loss = self._loss(network, validate, columns, settings)
+                with one_thread():
+                    run.epoch()
+                    loss = self._loss(network, validate, columns, settings)
                 waited = 0 if best is None or loss < best[0] else waited + 1
                 if not waited:
                     best = loss, copy.deepcopy(network)
