@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -163,3 +164,26 @@ class Chooser(Protocol):
 def chosen_by(model: CostModel, objective: Objective) -> CostModel:
     """The model that chooses by an objective; the model itself where it has no choice to make."""
     return model.choosing_by(objective) if isinstance(model, Chooser) else model
+
+
+class Holdings(NamedTuple):
+    """What a group holds on chip: bytes of each tensor, and of each op (weights, partial results)."""
+
+    tensors: Mapping[int, int]
+    ops: Mapping[int, int]
+
+
+@runtime_checkable
+class Itemised(Protocol):
+    """A cost model that can say what fills the buffer; optional, a black box need not.
+
+    ``holdings`` is about a connected, convex group, fitting or not. None where nothing is known. It
+    explains a refusal and decides nothing.
+    """
+
+    def holdings(self, graph: Graph, group: Group) -> Holdings | None: ...
+
+
+def holdings_of(model: CostModel, graph: Graph, group: Group) -> Holdings | None:
+    """What a model says fills the buffer; None from a model that does not say."""
+    return model.holdings(graph, group) if isinstance(model, Itemised) else None

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from numpy.random import Generator
 
 from fusecut.bonds import random_parts
-from fusecut.cost import NO_COST, Cost, CostModel, Infeasible, Planned, chosen_by
+from fusecut.cost import NO_COST, Cost, CostModel, Holdings, Infeasible, Planned, chosen_by, holdings_of
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.objective import Objective, Prices
@@ -92,6 +92,10 @@ class Problem:
     def known(self, group: Group) -> Planned | Infeasible | None:
         """What :meth:`plan` said about a group; None if it was not asked yet."""
         return self._planned.get(group)
+
+    def holdings(self, group: Group) -> Holdings | None:
+        """What fills the buffer, as far as the model tells; no evaluation. None from a black box."""
+        return holdings_of(self.model, self.graph, group)
 
     @property
     def fused_evaluations(self) -> int:

@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from fusecut.cost import Infeasible, Planned
+from fusecut.cost import Holdings, Infeasible, Planned
 from fusecut.errors import MachineError
-from fusecut.ir import Graph, Group
+from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.models._band_floor import BandFloor
 from fusecut.models._band_search import BandFacts, BandSearch
@@ -81,6 +81,13 @@ class Brr:
         if bands is None:
             return self.lines.finish(graph, planned, machine)
         return self._search(graph, planned.schedule.group, machine).widened(planned, bands)
+
+    def holdings(self, graph: Graph, group: Group) -> Holdings:
+        """Rings and partial results as without bands. Weights pass by in slices: they are nobody's burden."""
+        lines = self.lines
+        return Holdings(
+            lines.holdings(graph, group).tensors, {i: lines.accumulator_bytes(graph, i) for i in bits(group)}
+        )
 
     def choosing_by(self, objective: Objective) -> Brr:
         return replace(self, objective=objective)

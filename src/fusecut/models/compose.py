@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from fusecut.cost import BufferFloor, CostModel, Infeasible, NoFloor, Planned, chosen_by
+from fusecut.cost import BufferFloor, CostModel, Holdings, Infeasible, NoFloor, Planned, chosen_by, holdings_of
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.objective import Objective, Tariff, tariff
@@ -38,6 +38,10 @@ class WithFallback:
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         model = self.fallback if planned.schedule.scheme == self.fallback.name else self.scheme
         return model.finish(graph, planned, machine)
+
+    def holdings(self, graph: Graph, group: Group) -> Holdings | None:
+        """What the scheme says."""
+        return holdings_of(self.scheme, graph, group)
 
     def choosing_by(self, objective: Objective) -> WithFallback:
         return replace(self, scheme=chosen_by(self.scheme, objective), fallback=chosen_by(self.fallback, objective))
@@ -77,6 +81,10 @@ class Cheapest:
             if _price(planned, macs, prices) < _price(best, macs, prices):
                 best = planned
         return best
+
+    def holdings(self, graph: Graph, group: Group) -> Holdings | None:
+        """What the first scheme says."""
+        return holdings_of(self.schemes[0], graph, group)
 
     def choosing_by(self, objective: Objective) -> Cheapest:
         schemes = tuple(chosen_by(model, objective) for model in self.schemes)

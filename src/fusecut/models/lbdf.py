@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from fusecut.cost import Cost, Infeasible, Planned
+from fusecut.cost import Cost, Holdings, Infeasible, Planned
 from fusecut.errors import MachineError, UnknownNameError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
@@ -117,6 +117,14 @@ class LineBuffer:
         if found is None:
             raise AssertionError("without a limit every group has a demand")
         return found
+
+    def holdings(self, graph: Graph, group: Group) -> Holdings:
+        """The parts of :meth:`demand`: rings by tensor, weights and partial results by op."""
+        tensors: dict[int, int] = {}
+        for hold in self.demand(graph, group).holds:
+            tensors[hold.tensor] = tensors.get(hold.tensor, 0) + hold.nbytes
+        accumulators = self._facts(graph).accumulators
+        return Holdings(tensors, {i: graph.ops[i].weight_bytes + accumulators[i] for i in bits(group)})
 
     def accumulator_bytes(self, graph: Graph, op: int) -> int:
         """Bytes of partial results one op keeps while it reduces over all rows; 0 for other ops."""
