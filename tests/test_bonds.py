@@ -57,6 +57,16 @@ def test_bonds_are_exactly_the_connected_down_set_cuts(graph: Graph) -> None:
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
+def test_bonds_through_an_edge_are_exactly_those_that_cut_it(graph: Graph) -> None:
+    for group in groups(graph):
+        for i in bits(group):
+            for j in bits(graph.succs[i] & group):
+                found = list(bonds(graph, group, (i, j)))
+                assert len(found) == len(set(found))
+                assert set(found) == {b for b in by_definition(graph, group) if b[0] >> i & 1 and b[1] >> j & 1}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
 def test_a_random_bond_is_a_bond(graph: Graph) -> None:
     rng = np.random.default_rng(2)
     for group in groups(graph):

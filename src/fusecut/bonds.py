@@ -98,28 +98,35 @@ def random_parts(graph: Graph, group: Group, fits: Callable[[Group], bool], rng:
     return tuple(parts)
 
 
-def bonds(graph: Graph, group: Group) -> Iterator[Bond]:
+def bonds(graph: Graph, group: Group, through: tuple[int, int] | None = None) -> Iterator[Bond]:
     """Every directed bond of a connected group, each once, in a fixed order; small first parts first.
+
+    ``through`` is an edge i -> j of the group: then those bonds alone that cut it, i in A and j in B.
 
     From the bond (A, B) go on: a successor of A with its missing ancestors joins A, one of the parts
     that are left becomes the new second part, the others join A. Every bond (A*, B*) is reached:
     start at a source in A*, always take a successor in A* and the part that holds B*; A then grows
     within A* until it is A*. Groups of n ops in a chain have n - 1 bonds, others up to 2^n: stop
-    asking. O(V) set operations for each new bond.
+    asking. For an edge the only start is i with its ancestors (they are connected, and in every A),
+    and the second part is always that of j; the argument is the same. O(V) set operations for each
+    new bond.
     """
     seen: set[Group] = set()
     queue: list[tuple[int, Group]] = []
+    starts = [1 << i for i in bits(group) if not graph.preds[i] & group]
+    behind = group
+    if through is not None:
+        starts, behind = [(graph.ancestors[through[0]] & group) | 1 << through[0]], 1 << through[1]
 
     def found(down: Group) -> None:
         for part in components(graph, group & ~down):
             first = group ^ part
-            if first not in seen:
+            if part & behind and first not in seen:
                 seen.add(first)
                 heapq.heappush(queue, (first.bit_count(), first))
 
-    for i in bits(group):
-        if not graph.preds[i] & group:
-            found(1 << i)
+    for start in starts:
+        found(start)
     while queue:
         first = heapq.heappop(queue)[1]
         yield first, group ^ first

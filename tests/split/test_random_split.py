@@ -17,7 +17,7 @@ from fusecut.machine import Machine
 from fusecut.models import LineBuffer
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.split import SPLITTERS, Random, splitter
+from fusecut.split import LEARNED, SPLITTERS, Random, splitter
 from fusecut.testing import random_problem
 
 
@@ -95,7 +95,13 @@ def test_different_generators_split_differently() -> None:
 
 
 def test_names_of_the_command_line_make_splitters_of_that_name() -> None:
-    assert all(splitter(name).name == name for name in SPLITTERS)
+    assert all(splitter(name).name == name for name in SPLITTERS if name not in LEARNED)
+
+
+def test_names_of_learned_splitters_make_splitters_of_that_name() -> None:
+    for package in ("torch", "torch_geometric", "safetensors"):
+        pytest.importorskip(package)
+    assert all(splitter(name).name == name for name in LEARNED)
 
 
 def test_an_unknown_splitter_is_refused_by_name() -> None:

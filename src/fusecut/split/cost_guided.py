@@ -10,8 +10,9 @@ from numpy.random import Generator
 
 from fusecut.bonds import Bond, bonds
 from fusecut.errors import FusecutError
-from fusecut.ir import Graph, Group, bits
+from fusecut.ir import Group
 from fusecut.problem import Problem
+from fusecut.split._touch import saved, touched
 
 
 @dataclass(frozen=True)
@@ -60,23 +61,14 @@ class CostGuided:
 
     def _cut(self, problem: Problem, group: Group) -> Bond:
         graph = problem.graph
-        priced = [(_touched(graph, bond), bond) for bond in islice(bonds(graph, group), self.most_bonds)]
+        priced = [(touched(graph, bond), bond) for bond in islice(bonds(graph, group), self.most_bonds)]
         priced.sort(key=lambda candidate: candidate[0])
         chosen, most = priced[0][1], None
         for nbytes, bond in priced:
             fitting = [part for part in bond if problem.fits(part)]
             if len(fitting) == 2:
                 return bond
-            saved = _saved(graph, fitting[0]) - nbytes if fitting else None
-            if saved is not None and (most is None or saved > most):
-                chosen, most = bond, saved
+            gain = saved(graph, fitting[0]) - nbytes if fitting else None
+            if gain is not None and (most is None or gain > most):
+                chosen, most = bond, gain
         return chosen
-
-
-def _touched(graph: Graph, bond: Bond) -> int:
-    return graph.touch_once_bytes(bond[0]) + graph.touch_once_bytes(bond[1])
-
-
-def _saved(graph: Graph, group: Group) -> int:
-    """Touch-once bytes of the ops one by one, less those of the group."""
-    return sum(graph.touch_once_bytes(1 << i) for i in bits(group)) - graph.touch_once_bytes(group)
