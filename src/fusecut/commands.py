@@ -40,6 +40,7 @@ from fusecut.zoo import index
 
 if TYPE_CHECKING:
     from fusecut.export import Pieces
+    from fusecut.reproduce.result import Reproduced
     from fusecut.simulate import Simulation
 
 DEFINITION: Final = (
@@ -384,6 +385,18 @@ def check_figure(path: Path | None) -> None:
 
         check_writable(path)
         check_figure(path)
+
+
+def write_reproduced(found: Reproduced, args: argparse.Namespace) -> None:
+    """The files that ``reproduce`` was asked for."""
+    if args.output is not None and found.markdown is not None:
+        write_text(args.output, found.markdown())
+    if args.figure is not None:
+        from fusecut.report.plots import draw
+
+        if not found.panels:
+            raise FusecutError(f"{args.what} has no figure: leave out --figure")
+        draw(found.panels, args.figure)
 
 
 def draw_gaps(rows: list[Row], path: Path | None) -> None:

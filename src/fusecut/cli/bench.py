@@ -74,13 +74,48 @@ def reproduce_command(commands: Commands[Parser]) -> None:
     p.add_argument("--batch", type=count, default=4, metavar="N", help="default: 4")
     p.add_argument("--schemes", nargs="+", default=[], metavar="NAME", help="our own plans beside it, e.g. mixed")
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
-    p.set_defaults(run=run_reproduce, what="optimus")
+    p.set_defaults(run=run_reproduce, what="optimus", output=None, figure=None)
+    _get_commands(what)
+
+
+def _get_commands(what: Commands[Parser]) -> None:
+    """The tables and figures of arXiv 2501.00636."""
+    from fusecut.reproduce import GET
+
+    for name, help_text in GET.items():
+        p = what.add_parser(
+            name,
+            help=help_text,
+            description=f"Explanation-guided splitting, arXiv 2501.00636: {help_text}. See docs/get.md.",
+            epilog=f"Example: fusecut reproduce {name} --quick",
+        )
+        effort = p.add_mutually_exclusive_group()
+        effort.add_argument("--quick", action="store_true", help="seconds: one network, few plans, 2 seeds")
+        effort.add_argument("--full", action="store_true", help="hours: the paper's plans, 10 seeds")
+        p.add_argument("--seeds", type=count, metavar="N", help="runs of each (default: 3; 2 quick, 10 full)")
+        p.add_argument("--plans", type=count, metavar="N", help="plans of each run (default: a fifth of the paper's)")
+        p.add_argument("--networks", nargs="+", default=[], metavar="NAME", help="of the table's (default: all)")
+        p.add_argument("--searchers", nargs="+", default=[], metavar="NAME", help="of the table's (default: all)")
+        p.add_argument("--methods", nargs="+", default=[], metavar="NAME", help="splitters (default: all that can run)")
+        p.add_argument(
+            "--dataset", type=Path, metavar="FILE", help="table1, figure3: groups from fusecut train dataset"
+        )
+        p.add_argument("--rows", type=Path, metavar="FILE", help="keep every run here, and go on from what is there")
+        p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+        p.add_argument("-o", "--output", type=Path, metavar="FILE.md", help="write the tables as Markdown")
+        p.add_argument("--figure", type=Path, metavar="FILE", help="figures: draw into .svg, .pdf or .png")
+        p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+        p.set_defaults(run=run_reproduce, what=name)
 
 
 def run_reproduce(args: argparse.Namespace) -> int:
     """Print a paper's claims beside ours."""
+    from fusecut import commands
     from fusecut.reproduce import REPRODUCTIONS
 
-    rows, text = REPRODUCTIONS[args.what](args)
-    terminal.emit_as(args.format, json=lambda: json.dumps(rows, indent=2), text=text)
+    commands.check_writable(args.output)
+    commands.check_figure(args.figure)
+    found = REPRODUCTIONS[args.what](args)
+    commands.write_reproduced(found, args)
+    terminal.emit_as(args.format, json=lambda: json.dumps(found.rows, indent=2), text=found.text)
     return terminal.OK

@@ -10,16 +10,10 @@ import argparse
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final
 
+from fusecut.reproduce.result import Reproduced
 from fusecut.units import parse_bytes
-
-
-class Reproduced(NamedTuple):
-    """Rows as plain data, and the same as text of a width, in colour or not."""
-
-    rows: list[dict[str, Any]]
-    text: Callable[[int, bool], str]
 
 
 def _optimus(args: argparse.Namespace) -> Reproduced:
@@ -31,6 +25,24 @@ def _optimus(args: argparse.Namespace) -> Reproduced:
     return Reproduced([asdict(row) for row in rows], partial(optimus.text, rows))
 
 
+def _get(args: argparse.Namespace) -> Reproduced:
+    from fusecut.reproduce.get.main import reproduced
+
+    return reproduced(args)
+
+
+GET: Final = {
+    "table1": "the data set: groups met by a random search (Table I)",
+    "table2": "DRAM bytes under LBDF, 256 KiB (Table II)",
+    "table3": "DRAM bytes under BRR, 128 KiB (Table III)",
+    "table4": "DRAM bytes under LBDF, 128 KiB (Table IV)",
+    "table5": "rectify rate and time on MobileNetV2 (Table V)",
+    "figure3": "share of groups that fit against the buffer (Figure 3)",
+    "figure5": "best plan against plans proposed (Figure 5)",
+}
+"""Parts of arXiv 2501.00636."""
+
 REPRODUCTIONS: Final[dict[str, Callable[[argparse.Namespace], Reproduced]]] = {
     "optimus": _optimus,
+    **dict.fromkeys(GET, _get),
 }
