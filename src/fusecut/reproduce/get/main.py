@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Final
 
+from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.report.plots import Panel
 from fusecut.reproduce.get import curves, groups, tables
 from fusecut.reproduce.get.cases import FIGURE5, FULL, QUICK, TABLES, USUAL, Effort, needs_gnn
@@ -34,6 +35,8 @@ def reproduced(args: argparse.Namespace) -> Reproduced:
     """
     if args.what in ("table1", "figure3"):
         return _groups(args)
+    if args.figure is not None and args.what != "figure5":
+        raise FusecutError(f"{args.what} has no figure: leave out --figure")
     return _figure5(args) if args.what == "figure5" else _table(args)
 
 
@@ -138,8 +141,6 @@ def _methods(args: argparse.Namespace, usual: Sequence[str]) -> tuple[tuple[str,
 
 
 def _known(networks: Sequence[str]) -> tuple[str, ...]:
-    from fusecut.errors import UnknownNameError
-
     for name in networks:
         if name not in NETWORKS:
             raise UnknownNameError("network of the paper", name, NETWORKS)

@@ -24,11 +24,7 @@ class Mean(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> Mean:
-    """Mean and 95 % interval of independent values.
-
-    >>> interval([1.0, 2.0, 3.0]).text(2)
-    '2.00 ± 2.48'
-    """
+    """Mean and 95 % interval of independent values."""
     count = len(values)
     if count < 2:
         return Mean(mean(values), None)
@@ -36,11 +32,7 @@ def interval(values: Sequence[float]) -> Mean:
 
 
 def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of the signed-rank test that paired differences are centred on 0; 1.0 where all are 0.
-
-    >>> wilcoxon([0.0, 0.0]), wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    (1.0, 0.03125)
-    """
+    """Two-sided p of the signed-rank test that paired differences are centred on 0; 1.0 where all are 0."""
     if not any(differences):
         return 1.0
     left = [d for d in differences if d]
