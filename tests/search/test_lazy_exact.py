@@ -10,7 +10,7 @@ from small_problems import MODELS, best_by_trying_all, partitions, small_problem
 
 import fusecut as fc
 from fusecut.cost import BufferFloor, Cost, Infeasible, NoFloor, Planned
-from fusecut.errors import UnknownNameError
+from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.models import Layerwise, LineBuffer, WithFallback
@@ -73,6 +73,43 @@ def test_a_surrogate_orders_questions_and_decides_nothing(sign: int) -> None:
     for seed in range(SEEDS):
         truth = best_by_trying_all(small_problem(seed, "fallback"), partitions(seed))
         assert solved(small_problem(seed, "fallback"), search)[0] == (truth[0] if truth else None)
+
+
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_a_surrogate_that_is_trusted_first_changes_no_answer_and_no_proof(sign: int) -> None:
+    search = LazyExact(doubt=lambda problem, group: sign * float(group % 7 - 3), trust=(0.0, 2.0))
+    for seed in range(20):
+        truth = best_by_trying_all(small_problem(seed, "fallback"), partitions(seed))
+        best, bound = solved(small_problem(seed, "fallback"), search)
+        assert best == (truth[0] if truth else None)
+        assert truth is None or bound == truth[0]
+
+
+def test_a_trusted_oracle_needs_no_question_but_those_about_the_best_plan() -> None:
+    net, machine = fc.zoo("mobilenet_v2"), Machine.of("128KiB")
+    known = Problem(net, machine, _LBDF)
+    best = fc.solve(net, machine=machine, scheme="lbdf").cost.dram_bytes
+    problem = Problem(net, machine, Opaque())
+    search = LazyExact(doubt=lambda p, g: 1.0 - 2.0 * known.fits(g), prune="rows", trust=(0.0,))
+    plans = (p.partition for p in search.propose(problem, np.random.default_rng(0)) if p.partition is not None)
+    next(plans)
+    found = next(plans)
+    cost = problem.cost(found)
+    assert isinstance(cost, Cost) and cost.dram_bytes == best
+    assert problem.fused_evaluations == sum(group & (group - 1) > 0 for group in found.groups)
+
+
+def test_plans_of_trust_come_without_a_bound_that_only_belief_supports() -> None:
+    liar = LazyExact(doubt=lambda problem, group: 1.0, trust=(0.0,))
+    for seed in range(20):
+        truth = best_by_trying_all(small_problem(seed, "fallback"), partitions(seed))
+        for proposal in liar.propose(small_problem(seed, "fallback"), np.random.default_rng(0)):
+            assert proposal.bound is None or truth is None or proposal.bound <= truth[0]
+
+
+def test_trust_without_a_surrogate_is_refused() -> None:
+    with pytest.raises(FusecutError, match="trust is in a surrogate: give doubt="):
+        LazyExact(trust=(0.0,))
 
 
 def test_an_oracle_as_surrogate_asks_no_more_than_the_default() -> None:

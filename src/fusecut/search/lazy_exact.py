@@ -19,7 +19,7 @@ from typing import Literal
 from numpy.random import Generator
 
 from fusecut.cost import BufferFloor, FitFloor, Infeasible, NoFloor
-from fusecut.errors import UnknownNameError
+from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.ir import Graph, Group, mask_of
 from fusecut.partition import Partition
 from fusecut.problem import Problem
@@ -41,6 +41,12 @@ class LazyExact:
     in its place saves 0 to 10 % of the questions (docs/choosing.md), as every plan that would be
     better must be refuted in any order.
 
+    With ``trust`` the surrogate is believed first, for good plans long before the proof: in one round for
+    each of these margins a group not asked yet whose doubt is above the margin (0 is even) counts as
+    refused. The best plan under what is known and believed is asked for and corrected until it
+    consists of groups that were asked; it is proposed, and the next round goes on. Rising margins and
+    the proof at the end ask for ever more. A wrong surrogate costs questions, never validity or proof.
+
     ``prune`` is the static bound that leaves groups out unasked; the proof is worth what this
     promise is worth. ``model`` is the monotone buffer floor that the model itself promises;
     ``weights`` is for a model that promises none but keeps all weights of a group on chip, ``rows``
@@ -55,11 +61,13 @@ class LazyExact:
 
     Raises:
         UnknownNameError: ``prune`` is none of the four.
+        FusecutError: ``trust`` without a ``doubt``.
     """
 
     doubt: Doubt | None = None
     prune: Literal["model", "rows", "weights", "nothing"] = "model"
     effort: int = 1_000_000
+    trust: tuple[float, ...] = ()
 
     name = "lazy_exact"
     anytime = True
@@ -67,13 +75,22 @@ class LazyExact:
     def __post_init__(self) -> None:
         if self.prune not in ("model", "rows", "weights", "nothing"):
             raise UnknownNameError("prune", self.prune, ("model", "rows", "weights", "nothing"))
+        if self.trust and self.doubt is None:
+            raise FusecutError("trust is in a surrogate: give doubt=, too")
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
-        """Bounds that rise with every answer; one plan at the end, and it is optimal."""
+        """Bounds that rise with every answer; the last plan is optimal, those before are of the rounds of trust."""
         yield Proposal(Partition.singletons(problem.graph))
         reach = Reach(problem, self._floor(problem))
+        for margin in self.trust:
+            for proposal in self._round(problem, reach, partial(self._believed, problem, margin)):
+                yield Proposal(proposal.partition)
+        yield from self._round(problem, reach, partial(_at_least, problem))
+
+    def _round(self, problem: Problem, reach: Reach, price: Callable[[Group], int | None]) -> Iterator[Proposal]:
+        """Ask for the groups of the best plan under a price until it is the best of all that was not asked."""
         while True:
-            search = AStar(problem, reach, partial(_at_least, problem))
+            search = AStar(problem, reach, price)
             for proposal in search.run(self.effort):
                 yield Proposal(None, proposal.bound)
             if search.best is None:
@@ -84,6 +101,12 @@ class LazyExact:
                 yield Proposal(Partition(problem.graph, plan), search.bound())
                 return
             yield from self._ask(problem, unknown)
+
+    def _believed(self, problem: Problem, margin: float, group: Group) -> int | None:
+        """The rank of a group as in :func:`_at_least`; None, too, where it is not known and doubted."""
+        if problem.known(group) is None and self.doubt is not None and self.doubt(problem, group) > margin:
+            return None
+        return _at_least(problem, group)
 
     def _ask(self, problem: Problem, groups: list[Group]) -> Iterator[Proposal]:
         """Ask until an answer is not the one hoped for; stoppable between two questions."""

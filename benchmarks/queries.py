@@ -1,0 +1,283 @@
+"""How many questions to an expensive cost model until a plan is near the optimum.
+
+`python benchmarks/queries.py -o docs/get-queries.md --rows rows.jsonl` runs the grid and writes the page.
+The model says only yes or no (the bytes follow from shapes), promises no floor and explains nothing, as a
+compiler or a chip would. The delay of a question is accounted, not slept.
+
+What counts as a win was written down before the first run: a method that learned wins a case if its median
+number of questions to come within 1 % of the optimum is at most half that of the best method that did not
+learn, and it wins the benchmark if it wins two of the three networks under the rule ``buffer``. The rule
+``one_add`` was never taught: it shows what a wrong classifier costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from statistics import median
+from time import process_time
+from typing import Final
+
+import numpy as np
+
+from fusecut import zoo
+from fusecut.bonds import components
+from fusecut.cost import BufferFloor, Cost, CostModel, Infeasible, NoFloor, Planned
+from fusecut.explain import RandomEdges
+from fusecut.explain.occlusion import Occlusion
+from fusecut.explain.trained import bundled
+from fusecut.ir import Graph, Group, bits
+from fusecut.machine import Machine
+from fusecut.models import scheme_model
+from fusecut.partition import Partition
+from fusecut.plan_file import write_text
+from fusecut.problem import Problem, Splitter
+from fusecut.search import Annealing, Greedy, LazyExact, LocalSearch, Proposal, Searcher
+from fusecut.solve import solve
+from fusecut.split import CostGuided, Explained, Random, Surrogate
+
+NETWORKS: Final = ("deeplabv3plus_mobilenet_v3_large", "resnet152", "nasnetalarge")
+"""None of them taught the bundled validity network; of NASNet's family it saw nothing at all."""
+
+BUFFER: Final = "256KiB"
+NEVER: Final = float("inf")
+BOXES: Final = ("buffer", "one_add")
+WITHIN: Final = (0.05, 0.02, 0.01)
+MOST_QUESTIONS: Final = 3_000
+MOST_SECONDS: Final = 60.0
+DELAY_SECONDS: Final = 5.0
+"""What one question takes in the column of hours."""
+
+
+@dataclass
+class Box:
+    """LBDF as a black box: yes or no. ``one_add``: there is one adder, so no group has two elementwise sums."""
+
+    rule: str
+    name: str = "lbdf"
+    touches_once: bool = True
+    asked: int = 0
+
+    def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
+        """The answer; questions about single ops are not counted, every method asks for them."""
+        self.asked += bool(group & (group - 1))
+        answer = _inside().plan(graph, group, machine)
+        if isinstance(answer, Infeasible) or (self.rule == "one_add" and _adds(graph, group) > 1):
+            limit = machine.buffer_bytes
+            return Infeasible("box", limit + 1, limit, "no")
+        return answer
+
+    def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
+        """The plan as it is."""
+        return planned
+
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
+        """Nothing is promised."""
+        return NoFloor()
+
+
+@cache
+def _inside() -> CostModel:
+    return scheme_model("lbdf")
+
+
+def _adds(graph: Graph, group: Group) -> int:
+    return sum(graph.ops[i].kind == "elementwise" for i in bits(group))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """One plan: the whole network as one group, split once."""
+
+    name: str = "whole"
+
+    def propose(self, problem: Problem, rng: np.random.Generator) -> Iterator[Proposal]:
+        """The plan, repaired."""
+        plan = Partition(problem.graph, components(problem.graph, problem.graph.everything))
+        yield Proposal(problem.repaired(plan, rng))
+
+
+def doubt() -> Callable[[Problem, Group], float]:
+    """What the bundled network thinks, each group once."""
+    judge, known = bundled("lbdf"), dict[Group, float]()
+
+    def said(problem: Problem, group: Group) -> float:
+        if group not in known:
+            known[group] = float(judge.infeasible_logits(problem.graph, problem.capacity_bytes, [group])[0])
+        return known[group]
+
+    return said
+
+
+METHODS: Final[dict[str, tuple[Callable[[], Searcher], Callable[[], Splitter], bool]]] = {
+    "whole, random": (Whole, Random, False),
+    "whole, random edges": (Whole, lambda: Explained(RandomEdges()), False),
+    "whole, cost_guided": (Whole, CostGuided, False),
+    "whole, occlusion": (Whole, lambda: Explained(Occlusion()), True),
+    "whole, surrogate": (Whole, Surrogate, True),
+    "greedy": (Greedy, Random, False),
+    "local, random": (LocalSearch, Random, False),
+    "local, cost_guided": (LocalSearch, CostGuided, False),
+    "local, random edges": (LocalSearch, lambda: Explained(RandomEdges()), False),
+    "local, occlusion": (LocalSearch, lambda: Explained(Occlusion()), True),
+    "local, surrogate": (LocalSearch, Surrogate, True),
+    "annealing, random": (Annealing, Random, False),
+    "lazy_exact, weights": (lambda: LazyExact(prune="weights"), Random, False),
+    "lazy_exact, rows": (lambda: LazyExact(prune="rows"), Random, False),
+    "trusting, weights": (lambda: LazyExact(doubt(), "weights", trust=(0.0, 4.0)), Random, True),
+    "trusting, rows": (lambda: LazyExact(doubt(), "rows", trust=(0.0, 4.0)), Random, True),
+}
+"""Searcher and splitter, and whether it learned. ``weights`` and ``rows`` are static bounds of what fits that the
+user vouches for. ``trusting`` is ``LazyExact(trust=...)``."""
+
+SEEDED: Final = ("random", "annealing", "local")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: the gap after so many questions, at every improvement."""
+
+    network: str
+    box: str
+    method: str
+    seed: int
+    optimum_bytes: int
+    trace: tuple[tuple[int, int], ...]
+    questions: int
+    cpu_seconds: float
+
+    def questions_within(self, share: float) -> int | None:
+        """Questions until a plan was within a share of the optimum; None if none was."""
+        near = [asked for asked, nbytes in self.trace if nbytes <= (1 + share) * self.optimum_bytes]
+        return near[0] if near else None
+
+
+@cache
+def optimum(network: str, rule: str) -> tuple[int, bool]:
+    """The least bytes, and whether they are proved."""
+    found = solve(zoo(network), BUFFER, model=_WithFloor(rule))
+    return found.cost.dram_bytes, found.status.name == "optimal"
+
+
+class _WithFloor(Box):
+    """The box with the floor of what is inside it: sound, since the rule only takes away."""
+
+    def buffer_floor(self, graph: Graph, machine: Machine) -> BufferFloor:
+        return _inside().buffer_floor(graph, machine)
+
+
+def run(network: str, rule: str, method: str, seed: int) -> Row:
+    """One run, until the optimum, the end, or a limit."""
+    make, split, _ = METHODS[method]
+    best, _ = optimum(network, rule)
+    box = Box(rule)
+    problem = Problem(zoo(network), Machine.of(BUFFER), box, split())
+    for i in range(len(problem.graph)):
+        problem.fits(1 << i)
+    started, trace, least = process_time(), list[tuple[int, int]](), 0
+    for plan, _bound in make().propose(problem, np.random.default_rng(seed)):
+        cost = problem.cost(plan) if plan is not None else None
+        if isinstance(cost, Cost) and (not least or cost.dram_bytes < least):
+            least = cost.dram_bytes
+            trace.append((box.asked, least))
+        if least == best or box.asked > MOST_QUESTIONS or process_time() - started > MOST_SECONDS:
+            break
+    return Row(network, rule, method, seed, best, tuple(trace), box.asked, round(process_time() - started, 2))
+
+
+def read(path: Path) -> list[Row]:
+    """Rows of an earlier run."""
+    if not path.exists():
+        return []
+    data = [json.loads(line) for line in path.read_text().splitlines()]
+    return [Row(**{**row, "trace": tuple(map(tuple, row["trace"]))}) for row in data]
+
+
+def measured(path: Path, seeds: int, networks: list[str], methods: list[str], boxes: list[str]) -> list[Row]:
+    """Known rows and new ones, each kept at once."""
+    rows = read(path)
+    known = {(row.network, row.box, row.method, row.seed) for row in rows}
+    for seed in range(seeds):
+        for network in networks:
+            for rule in boxes:
+                for method in methods:
+                    once = not method.startswith(SEEDED) and "random" not in method
+                    if (network, rule, method, seed) in known or (once and seed):
+                        continue
+                    row = run(network, rule, method, seed)
+                    rows.append(row)
+                    with path.open("a") as file:
+                        file.write(json.dumps(asdict(row)) + "\n")
+                    print(network, rule, method, seed, row.questions, row.cpu_seconds, file=sys.stderr, flush=True)
+    return rows
+
+
+def _or_never(asked: int | None) -> float:
+    return NEVER if asked is None else asked
+
+
+def table(rows: list[Row], network: str, rule: str) -> list[str]:
+    """Medians over the seeds; a run that did not get there counts as more than all."""
+    lines = [
+        f"### {network}, {rule}",
+        "",
+        f"| method | learned | seeds | {' | '.join(f'{100 * w:.0f} %' for w in WITHIN)} | end gap % | asked "
+        "| CPU s | hours to 1 % |",
+        "|---|---|--:|" + "--:|" * (len(WITHIN) + 4),
+    ]
+    for method, (_, _, learned) in METHODS.items():
+        mine = [row for row in rows if (row.network, row.box, row.method) == (network, rule, method)]
+        if not mine:
+            continue
+        needed = [median(_or_never(row.questions_within(share)) for row in mine) for share in WITHIN]
+        cells = ["never" if found == NEVER else f"{found:,.0f}" for found in needed]
+        gap = median(100 * (row.trace[-1][1] / row.optimum_bytes - 1) for row in mine)
+        asked, seconds = (median(getattr(row, what) for row in mine) for what in ("questions", "cpu_seconds"))
+        known = "yes" if learned else "no"
+        line = [method, known, str(len(mine)), *cells, f"{gap:.2f}", f"{asked:,.0f}", f"{seconds:.1f}"]
+        line.append("" if needed[-1] == NEVER else f"{(needed[-1] * DELAY_SECONDS + seconds) / 3600:.2f}")
+        lines.append(f"| {' | '.join(line)} |")
+    return [*lines, ""]
+
+
+def header() -> list[str]:
+    """What, where and when."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return [
+        f"`python benchmarks/queries.py`, {BUFFER}, 8 bits, {datetime.datetime.now(datetime.UTC).date()}, commit",
+        f"{commit.stdout.strip()}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores",
+        "shared with other work. "
+        f"A run ends at the optimum, after {MOST_QUESTIONS:,} questions or {MOST_SECONDS:.0f} CPU seconds of its own.",
+        "",
+    ]
+
+
+def main() -> None:
+    """Run what is missing and write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--boxes", nargs="+", default=list(BOXES))
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    rows = measured(args.rows, args.seeds, args.networks, args.methods, args.boxes)
+    cases = dict.fromkeys((row.network, row.box) for row in rows)
+    page = "\n".join([*header(), *(line for case in cases for line in table(rows, *case))])
+    print(page)
+    if args.output is not None:
+        write_text(args.output, page)
+
+
+if __name__ == "__main__":
+    main()
