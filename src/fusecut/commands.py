@@ -32,7 +32,7 @@ from fusecut.report.explain import explain
 from fusecut.search import searcher
 from fusecut.solution import Provenance, Solution
 from fusecut.solve import Progress, solve
-from fusecut.split import splitter
+from fusecut.split import LEARNED, splitter
 from fusecut.text import Column, render_table
 from fusecut.ticker import Ticker
 from fusecut.units import format_bytes, parse_bytes
@@ -59,7 +59,10 @@ def solved(args: argparse.Namespace) -> Solution:
     search = searcher(args.search)
     split = splitter(args.splitter) if getattr(args, "splitter", None) else None
     options = _options(args)
-    graph = _graph(args, options)
+    graph, machine = _graph(args, options), _machine(args)
+    model = scheme_model(args.scheme, _lines(args.scheme, options))
+    if split is not None and args.splitter in LEARNED:
+        _note_extrapolations(Problem(graph, machine, model), args.quiet)
     provenance = Provenance(
         args.model,
         fingerprint(args.model),
@@ -73,8 +76,8 @@ def solved(args: argparse.Namespace) -> Solution:
     with Ticker(args.quiet) as ticker:
         return solve(
             graph,
-            machine=_machine(args),
-            model=scheme_model(args.scheme, _lines(args.scheme, options)),
+            machine=machine,
+            model=model,
             search=search,
             splitter=split,
             objective=getattr(args, "objective", "dram"),
@@ -85,6 +88,19 @@ def solved(args: argparse.Namespace) -> Solution:
             provenance=provenance,
             on_progress=ticker.of(_searching),
         )
+
+
+def _note_extrapolations(problem: Problem, quiet: bool) -> None:
+    """Say on stderr where the bundled network is asked about what it never saw; plans are exact in any case.
+
+    Raises:
+        WeightsError: no network speaks for the scheme.
+    """
+    from fusecut.explain.trained import model_for
+
+    notes = model_for(problem).notes(problem.graph, problem.capacity_bytes)
+    for note in () if quiet else notes:
+        print(f"fusecut: note: {note}", file=sys.stderr)
 
 
 def _graph(args: argparse.Namespace, options: dict[str, Option]) -> Graph:
