@@ -52,8 +52,8 @@ BUFFER: Final = "256KiB"
 NEVER: Final = float("inf")
 BOXES: Final = ("buffer", "one_add")
 WITHIN: Final = (0.05, 0.02, 0.01)
-MOST_QUESTIONS: Final = 3_000
-MOST_SECONDS: Final = 60.0
+MOST_QUESTIONS: Final = 1_500
+MOST_SECONDS: Final = 20.0
 DELAY_SECONDS: Final = 5.0
 """What one question takes in the column of hours."""
 
