@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from fusecut.builder import Net
 from fusecut.errors import UnknownNameError
 from fusecut.ir import Graph
-from fusecut.testing.nets import Net
 
 WIDTH_BITS: Final = 16
 """Of activations and weights alike."""

@@ -4,8 +4,9 @@ A contract is a suite: subclass it, say what you made, and pytest runs it on you
 searcher or your splitter.
 """
 
+from fusecut.builder import Net
 from fusecut.testing.cost_contract import CostModelContract
-from fusecut.testing.nets import Net, all_partitions, brute_force, random_graph
+from fusecut.testing.nets import all_partitions, brute_force, random_graph
 from fusecut.testing.search_contracts import SearcherContract, SplitterContract, random_problem
 
 __all__ = [
