@@ -132,6 +132,22 @@ class Net:
         vector = self.conv(self.conv(self.global_pool(x), squeezed, kernel=1), channels, kernel=1)
         return self.op("elementwise", [x, vector], self.tensors[x].shape[1:], function="Mul")
 
+    def linear(self, x: int, features: int) -> int:
+        """A fully connected layer with bias on the whole tensor."""
+        inside = self.tensors[x].elements // self.batch
+        weights = inside * features
+        return self.op(
+            "linear",
+            [x],
+            (features, 1, 1),
+            weights=weights,
+            biases=features,
+            macs=weights * self.batch,
+            in_features=inside,
+            out_features=features,
+            flatten=self.tensors[x].rows > 1,
+        )
+
     def barrier(self, x: int) -> int:
         """An op nobody knows."""
         return self.op("opaque", [x], self.tensors[x].shape[1:])
