@@ -16,7 +16,7 @@ from fusecut.curve import Curve, Progress, curve
 from fusecut.errors import CostModelError, FusecutError, UnitError, UnknownNameError
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
-from fusecut.models import SCHEMES, Layerwise, LineBuffer, WithFallback, scheme_model
+from fusecut.models import SCHEMES, Layerwise, LineBuffer, WithFallback, never_rising, scheme_model
 from fusecut.schedule import Schedule
 from fusecut.search import Exact, LocalSearch
 from fusecut.testing import Net, all_partitions, random_graph
@@ -77,7 +77,8 @@ def truth(graph: Graph, model: CostModel, found: Curve) -> Truth:
 @cache
 def truths(model: str) -> tuple[Truth, ...]:
     return tuple(
-        truth(graph, MODELS[model](), curve(graph, 1, end(graph), model=MODELS[model]())) for graph in tiny_nets()
+        truth(graph, never_rising(MODELS[model]()), curve(graph, 1, end(graph), model=MODELS[model]()))
+        for graph in tiny_nets()
     )
 
 
@@ -138,18 +139,18 @@ def test_the_curve_is_the_optimum_at_every_byte_of_many_networks(model: str) -> 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_the_curve_equals_solve_at_every_byte_of_a_small_network(scheme: str) -> None:
     graph = tiny_nets()[0]
-    found = fc.curve(graph, 1, end(graph), scheme=scheme)
+    found, model = fc.curve(graph, 1, end(graph), scheme=scheme), never_rising(scheme_model(scheme))
     for capacity in range(found.points[0].buffer_bytes, end(graph) + 1):
-        assert found.at(capacity).dram_bytes == fc.solve(graph, capacity, scheme=scheme).cost.dram_bytes
+        assert found.at(capacity).dram_bytes == fc.solve(graph, capacity, model=model).cost.dram_bytes
 
 
 @cache
-def zoo_curve(network: str, scheme: str = "mixed") -> Curve:
+def zoo_curve(network: str, scheme: str = "lbdf") -> Curve:
     return fc.curve(fc.zoo(network), "16KiB", "8MiB", scheme=scheme)
 
 
 def agrees_at(network: str, capacity: int) -> bool:
-    point, alone = zoo_curve(network).at(capacity), fc.solve(fc.zoo(network), capacity)
+    point, alone = zoo_curve(network).at(capacity), fc.solve(fc.zoo(network), capacity, scheme="lbdf")
     return (point.dram_bytes, point.bound_bytes) == (alone.cost.dram_bytes, alone.bound)
 
 
@@ -162,8 +163,8 @@ def test_bundled_networks_agree_with_solve_at_random_buffers(network: str) -> No
 def test_one_byte_less_than_a_breakpoint_costs_more_on_a_bundled_network() -> None:
     graph, points = fc.zoo("mobilenet_v2"), zoo_curve("mobilenet_v2").points
     for point in points[1::6]:
-        assert fc.solve(graph, point.buffer_bytes).cost.dram_bytes == point.dram_bytes
-        assert fc.solve(graph, point.buffer_bytes - 1).cost.dram_bytes > point.dram_bytes
+        assert fc.solve(graph, point.buffer_bytes, scheme="lbdf").cost.dram_bytes == point.dram_bytes
+        assert fc.solve(graph, point.buffer_bytes - 1, scheme="lbdf").cost.dram_bytes > point.dram_bytes
 
 
 @pytest.mark.slow
@@ -227,7 +228,9 @@ def test_the_machine_gives_widths_and_the_range_the_buffer() -> None:
 
 def test_groups_are_priced_far_less_often_than_by_solving_again() -> None:
     found = zoo_curve("squeezenet1_1")
-    again = sum(fc.solve(fc.zoo("squeezenet1_1"), p.buffer_bytes).evaluations for p in found.points[::10])
+    again = sum(
+        fc.solve(fc.zoo("squeezenet1_1"), p.buffer_bytes, scheme="lbdf").evaluations for p in found.points[::10]
+    )
     assert found.evaluations < again
 
 
@@ -281,12 +284,12 @@ def test_a_sweep_out_of_time_says_so() -> None:
 
 def weak(graph: Graph) -> Curve:
     search = Exact(effort=20, first_effort=10, beam_effort=10)
-    return curve(graph, 1, end(graph), search=search)
+    return curve(graph, 1, end(graph), search=search, scheme="lbdf")
 
 
 def test_points_without_proof_carry_a_bound_below_the_optimum() -> None:
     unproved = 0
-    for graph, known in zip(tiny_nets(), truths("mixed"), strict=True):
+    for graph, known in zip(tiny_nets(), truths("lbdf"), strict=True):
         found = weak(graph)
         for capacity in range(found.points[0].buffer_bytes, end(graph) + 1):
             point, best = found.at(capacity), known.fewest[capacity - 1]

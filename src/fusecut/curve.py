@@ -21,7 +21,7 @@ from fusecut.cost import CostModel, Planned
 from fusecut.errors import FusecutError
 from fusecut.ir import Graph
 from fusecut.machine import Machine
-from fusecut.models import scheme_model
+from fusecut.models import never_rising, scheme_model
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import Exact, Searcher
@@ -191,7 +191,9 @@ def curve(
         from_buffer, to_buffer: the range, ``"16KiB"`` or bytes.
         machine: bits and whatever else a machine has; its buffer is not looked at.
         scheme: a name of :data:`fusecut.models.SCHEMES`; or give any cost ``model`` that never moves
-            more in a larger buffer and reports as ``buffer_bytes`` all that a schedule needs.
+            more in a larger buffer and reports as ``buffer_bytes`` all that a schedule needs. Ops that run
+            alone under ``brr`` do so in bands or in tiles, whichever moves less
+            (:func:`fusecut.models.never_rising`).
         search: one that ends by itself, by default :class:`fusecut.search.Exact`. Points it cannot prove
             carry its bound.
         max_seconds: stop after so many seconds, with the upper part of the curve.
@@ -210,7 +212,7 @@ def curve(
     search = search or Exact()
     _check(low, high, search)
     machine = replace(machine or Machine(high), buffer_bytes=high)
-    remembered = Remembered(model if model is not None else scheme_model(scheme))
+    remembered = Remembered(never_rising(model if model is not None else scheme_model(scheme)))
     graph = graph.with_bits(machine.activation_bits, machine.weight_bits, machine.accumulator_bits)
     sweep = _Sweep(remembered, max_seconds, on_progress)
     reason = sweep.run(descend(graph, machine, remembered, search, low, sweep.out_of_time))

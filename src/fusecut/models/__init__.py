@@ -12,7 +12,7 @@ from fusecut.cost import CostModel
 from fusecut.errors import UnknownNameError
 from fusecut.models.blackbox import BlackBox, ExternalCommand
 from fusecut.models.brr import Brr
-from fusecut.models.compose import Cheapest, WithFallback
+from fusecut.models.compose import Cheapest, WithFallback, never_rising
 from fusecut.models.layerwise import Layerwise
 from fusecut.models.lbdf import LineBuffer
 
@@ -26,6 +26,7 @@ __all__ = [
     "LineBuffer",
     "WithFallback",
     "default_lines",
+    "never_rising",
     "scheme_model",
 ]
 

@@ -100,6 +100,16 @@ class Cheapest:
         return self.schemes[0].buffer_floor(graph, machine) if len(self.schemes) == 1 else NoFloor()
 
 
+def never_rising(model: CostModel) -> CostModel:
+    """The model, or where it has a fallback one that takes the cheaper of the two for single ops.
+
+    Alone in bands an op may move more than tiled loops do in a buffer too small for bands, so under
+    ``brr`` a plan may get dearer as the buffer grows. Under ``lbdf`` this changes nothing: an op that
+    fits touches everything once.
+    """
+    return Cheapest((model.scheme,), model.fallback, model.name) if isinstance(model, WithFallback) else model
+
+
 def _price(planned: Planned | Infeasible, macs: int, prices: Tariff) -> tuple[bool, int]:
     """What runs comes before what does not; then the lesser rank, or fewer bytes missing."""
     if isinstance(planned, Planned):
