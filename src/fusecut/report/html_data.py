@@ -288,7 +288,7 @@ def _group(
         index=index,
         ops=tuple(bits(partition.groups[index])),
         scheme=schedule.scheme,
-        summary=how_it_runs(schedule),
+        summary=how_it_runs(schedule) if explained is None or not explained.bands else explained.bands,
         buffer_bytes=cost.buffer_bytes,
         read_bytes=cost.read_bytes,
         write_bytes=cost.write_bytes,
@@ -311,11 +311,19 @@ def _parts(explained: Explanation | None, samples: Sequence[Sample], buffer_byte
             Part(ACCUMULATORS, f"sums of {name}", size, "kept over all rows") for name, size in explained.accumulators
         ]
     else:
-        found += [Part(_kind(label), label, nbytes, "") for label, nbytes in _fullest(samples).items() if nbytes]
+        found += [Part(_kind(label), *_said(label, nbytes)) for label, nbytes in _fullest(samples).items() if nbytes]
     rest = buffer_bytes - sum(part.nbytes for part in found)
     if rest > 0:
         found.append(Part(ROWS, "reserved besides", rest, "by another pass, or for another moment"))
     return tuple(sorted(found, key=lambda part: (KINDS.index(part.kind), -part.nbytes, part.name)))
+
+
+def _said(label: str, nbytes: int) -> tuple[str, int, str]:
+    """A label of the execution as name, bytes and detail: rows of a tensor go by the name of the tensor."""
+    what, _, name = label.partition(" of ")
+    if what in ("halo", "tile"):
+        return name, nbytes, "rows that wait for the next band" if what == "halo" else "rows of this step"
+    return label, nbytes, ""
 
 
 def _fullest(samples: Sequence[Sample]) -> dict[str, int]:

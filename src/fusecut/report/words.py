@@ -58,7 +58,7 @@ def how_it_runs(schedule: Schedule) -> str:
             f"{tile.cols} columns; loops {tile.order} from the outside in."
         )
     if schedule.bands is not None:
-        return f"Band by band, {schedule.bands.rows} rows at a time, in {len(schedule.bands.stages)} stages."
+        return "Band by band."
     if schedule.passes > 1:
         return f"Row by row; the inputs are streamed {schedule.passes} times."
     return "Row by row: every tensor inside keeps only the rows its readers still need."
@@ -74,8 +74,8 @@ def why_it_stops(graph: Graph, explained: Explanation, lines: LineBuffer) -> str
     lever = explained.levers[0]
     over = lever.buffer_bytes - capacity
     return (
-        f"The nearest way to grow, {lever.change}, needs {lever.buffer_bytes:,} B of buffer: "
-        f"{over:,} B more than there is."
+        f"The nearest way to grow with rows in line buffers and all weights on chip, {lever.change}, needs "
+        f"{lever.buffer_bytes:,} B of buffer: {over:,} B more than there is."
     )
 
 
