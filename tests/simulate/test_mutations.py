@@ -196,6 +196,39 @@ def test_an_operand_that_is_still_needed_cannot_be_written_over() -> None:
         execute(graph, Machine(100_000), [Planned(strange, planned.cost)])
 
 
+def stacked() -> Graph:
+    """A window over a concatenation of two convolutions."""
+    net = Net("stacked")
+    x = net.input(3, 12, 8)
+    return net.graph(net.conv(net.concat(net.conv(x, 1, 1), net.conv(x, 2, 1)), 3))
+
+
+def skipped() -> Graph:
+    """Four convolutions beside a skip."""
+    net = Net("skipped")
+    x = y = net.input(3, 20, 8)
+    for _ in range(4):
+        y = net.conv(y, 3)
+    return net.graph(net.add(y, x))
+
+
+@pytest.mark.parametrize(
+    ("graph", "lines", "rows"),
+    [(stacked(), LineBuffer(virtual_concat=True), [3, 3]), (skipped(), LineBuffer(skip_separate_buffer=True), [3, 5])],
+    ids=["parts of a concatenation that is not copied", "copies of a skip"],
+)
+def test_rings_that_a_switch_makes_can_spare_no_row(graph: Graph, lines: LineBuffer, rows: list[int]) -> None:
+    planned = lines.plan(graph, graph.everything, Machine(100_000))
+    assert isinstance(planned, Planned) and execute(graph, Machine(100_000), [planned])[0].agrees
+    holds = planned.schedule.holds
+    named = {"stacked": (1, 2), "skipped": (0,)}[graph.name]
+    switched = [at for at, hold in enumerate(holds) if hold.tensor in named]
+    assert [holds[at].rows for at in switched] == rows
+    for at in switched:
+        with pytest.raises(SimulationError):
+            execute(graph, Machine(100_000), [Planned(shortened(planned.schedule, at), planned.cost)])
+
+
 def test_passes_that_do_not_say_what_they_run_are_refused() -> None:
     net = Net("excite")
     graph = net.graph(net.squeeze_excite(net.conv(net.input(4, 16, 16), 8), 2))
