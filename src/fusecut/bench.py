@@ -133,6 +133,9 @@ HEADINGS: Final = (
 )  # fmt: skip
 
 
+_SPARED: Final = frozenset({"seeds", "DRAM B", "quartiles", "plans", "seconds"})
+
+
 def table(rows: Iterable[Row]) -> list[list[str]]:
     """Medians over the seeds of each setting, and the quartiles of the gap; ``<=`` where the optimum is not proved."""
     lines = []
@@ -170,9 +173,12 @@ def progress_table(rows: Iterable[Row], what: int) -> list[list[str]]:
 
 
 def text(rows: Sequence[Row], width: int, colour: bool) -> str:
-    """The table as printed."""
-    columns = [Column(name, "left" if k < len(Setting._fields) else "right") for k, name in enumerate(HEADINGS)]
-    return render_table(columns, table(rows), max(width, 150), colour)
+    """The table as printed; a narrow screen shows less of it, a file all."""
+    columns = [
+        Column(name, "left" if k < len(Setting._fields) else "right", name == "network", name in _SPARED)
+        for k, name in enumerate(HEADINGS)
+    ]
+    return render_table(columns, table(rows), width, colour)
 
 
 def markdown(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fusecut.curve import Curve, Point
 from fusecut.solution import SCHEMA_VERSION
-from fusecut.text import Column, render_table
+from fusecut.text import Column, render_table, wrapped
 from fusecut.units import format_bytes, format_kib
 
 _SHOWN: Final = 0.02
@@ -69,7 +69,7 @@ def text(curves: Sequence[Curve], width: int, colour: bool, every: bool = False)
         parts += [label, "", _table(curve, rows, width, colour)] if rows else [label]
         hidden = len(curve.points) - len(rows)
         more = [f"{hidden:,} smaller steps not shown: all of them with --all, or in a file with -o"] if hidden else []
-        parts += ["", *sentences(curve), *more, ""]
+        parts += ["", *(wrapped(line, width, 2) for line in (*sentences(curve), *more)), ""]
     return "\n".join(parts[:-1])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Final, NamedTuple
 
 from fusecut.errors import FusecutError, UnknownNameError
@@ -28,11 +29,12 @@ BASELINES: Final = ("efficient_s", "dnnvm", "unfused", "best_unfused")
 """The papers' baselines as published, and the honest one last."""
 
 _HEADINGS: Final = dict(zip(BASELINES, ("Efficient-S", "DNNVM", "one fixed", "best of 5"), strict=True))
-_NOTES: Final = """\
-Efficient-S and DNNVM keep all weights of a group resident; like "one fixed" (no fusion at all) they
-run a layer that is alone by one fixed schedule. "best of 5" is no fusion by the best of five.
-Published figures of all networks but SqueezeNet come from a numerical optimiser that is not
-documented. None of these plans need be executable, ours excepted: see docs/optimus.md."""
+_NOTES: Final = (
+    'Efficient-S and DNNVM keep all weights of a group resident; like "one fixed" (no fusion at all) they '
+    'run a layer that is alone by one fixed schedule. "best of 5" is no fusion by the best of five. '
+    "Published figures of all networks but SqueezeNet come from a numerical optimiser that is not "
+    "documented. None of these plans need be executable, ours excepted: see docs/optimus.md."
+)
 
 
 def published(
@@ -257,6 +259,6 @@ def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
             energies_table(found, width, colour),
             "What was published, and what the closed form gives:",
             claims_table(found, width, colour),
-            _NOTES,
+            fill(_NOTES, width),
         ]
     )
