@@ -62,6 +62,7 @@ class Watched:
     def __init__(self, browser: Any, file: Path, size: dict[str, int] = DESKTOP, scheme: str = "light") -> None:
         self.context = browser.new_context(viewport=size, color_scheme=scheme, device_scale_factor=1)
         self.page = self.context.new_page()
+        self.page.set_default_timeout(180_000)  # of a busy machine
         self.troubles: list[str] = []
         self.requests: list[str] = []
         self.page.on("console", lambda m: self.troubles.append(m.text) if m.type in ("error", "warning") else None)
