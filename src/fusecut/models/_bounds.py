@@ -15,6 +15,7 @@ group, which is what makes pruning by it safe.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Final
 
 from fusecut.cost import FitFloor
@@ -164,6 +165,25 @@ class RingFloor(FitFloor):
             graph.consumer_mask[t] | (1 << graph.producer[t] if graph.producer[t] >= 0 else 0)
             for t in range(len(graph.tensors))
         )
+
+    @cached_property
+    def shares(self) -> tuple[int, ...]:
+        """Bytes for each op that add up to no more than the floor, whatever the group.
+
+        What an op holds in any case, a row of each tensor it makes, and the other rows of each tensor
+        of which it needs more than any other reader alone.
+        """
+        graph = self.bounds.graph
+        shares = list(self.fixed)
+        for t, maker in enumerate(graph.producer):
+            made = self._bytes(t, 1 << maker) if maker >= 0 else 0
+            if maker >= 0:
+                shares[maker] += made
+            read = [(self._bytes(t, 1 << reader), -reader) for reader in graph.consumers[t]]
+            if read:
+                most, reader = max(read)
+                shares[-reader] += max(0, most - made)
+        return tuple(shares)
 
     def extend(self, group: Group, mark: int, op: int) -> int:
         """The floor of ``group`` with ``op`` added. O(tensors of the op * pairs of readers)."""

@@ -22,6 +22,7 @@ from fusecut.cost import NEVER_BYTES, FitFloor
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
+from fusecut.search._columns import Columns, worth_trying
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
 from fusecut.search._paths import near_optimal
@@ -61,8 +62,10 @@ class Exact:
     fixed order, so the answer is reproducible.
 
     ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
-    found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan
-    from ever more thorough beams first, within ``beam_effort``. Memory is O(steps) labels.
+    found and the bound proved so far. Networks that ``first_effort`` does not settle go to column
+    generation (:mod:`fusecut.search._columns`, where scipy is installed and the floor forbids), which
+    grows groups for ``column_effort`` steps; or, without it, get a plan from ever more thorough beams,
+    within ``beam_effort``. Memory is O(steps) labels.
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
@@ -73,6 +76,7 @@ class Exact:
     effort: int = 900_000
     first_effort: int = 60_000
     beam_effort: int = 700_000
+    column_effort: int = 2_000_000
     first_questions: int = 150
     questions: int = 1_000
 
@@ -87,9 +91,21 @@ class Exact:
             yield from self._priced(problem, search)
             return
         yield from search.run(self.first_effort)
-        if not search.done:
+        if not search.done and worth_trying(problem):
+            yield from self._columns(problem, search)
+        elif not search.done:
             yield from self._beams(problem, search)
+        if not search.done and not search.far:
             yield from search.run(self.effort)
+
+    def _columns(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """Prices of ops bound all plans, and groups worth their prices make good ones."""
+        columns = Columns(problem, bound=search.bound())
+        for proposal in columns.run(self.column_effort):
+            yield proposal
+            if proposal.partition is not None:
+                yield from search.take(list(proposal.partition.groups))
+        search.prove(columns.bound)
 
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Where any group can run at a price."""
@@ -169,6 +185,16 @@ class AStar:
             heapq.heapify(self.open)
             self.done = not self.open
             yield Proposal(Partition(self.problem.graph, plan), self.bound())
+
+    def prove(self, bound: int) -> None:
+        """A bound of the score from elsewhere; the search is over where the best plan reaches it."""
+        if self.best is not None and self.problem.prices.score(self.best // self.scale) <= bound:
+            self.done, self.open = True, []
+
+    @property
+    def far(self) -> bool:
+        """Whether this search is far from a proof: its own bound lies more than 3 % below the best plan."""
+        return self.best is not None and bool(self.open) and self.open[0].bound * 100 < self.best * 97
 
     def adopt(self, other: AStar) -> None:
         """Take over the best plan of another search of the same problem."""
