@@ -36,6 +36,12 @@ _EFFORTS: Final = (Effort(1, 60, 8), Effort(1, 250, 8), Effort(1, 1000, 8), Effo
 _PLAN_AT: Final = 2
 """The effort at which a first plan is made of the groups known so far."""
 
+_PER_OP: Final = 4
+"""So many groups for each op may become part of a plan."""
+
+_ROUGH: Final = 0.003
+"""The first plan need not be nearer than this to the best among the groups known."""
+
 _FEW: Final = 12
 """A round that finds fewer groups than one for so many ops asks for more effort."""
 
@@ -88,16 +94,17 @@ class Columns:
 
     def run(self, effort: int) -> Iterator[Proposal]:
         """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
-        level, busy = 0, set(self.pricing.roots)
+        level, duals, busy = 0, Duals([0] * len(self.graph), {}), set(self.pricing.roots)
         while self.pricing.steps < effort and not self.done:
             relaxed = self.master.relaxed()
             everywhere = len(busy) == len(self.pricing.roots)
-            found = self._round(self._duals(relaxed), _EFFORTS[level], busy)
+            duals = self._duals(relaxed)
+            found = self._round(duals, _EFFORTS[level], busy)
             changed = sum(not self._ask(group) for group in relaxed.used if self._doubtful(group))
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
             busy = found.roots
-            if (found.new + changed) * _FEW >= len(self.graph) and busy:
+            if found.new * _FEW >= len(self.graph) and busy:
                 continue
             busy = set(self.pricing.roots)
             if not everywhere:
@@ -105,12 +112,12 @@ class Columns:
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
                 if level == _PLAN_AT:
-                    yield from self._plan()
+                    yield from self._plan(duals, _ROUGH)
             elif not found.new and not changed:
-                yield from self._plan()
+                yield from self._plan(duals)
                 if self.done or not self.master.cut_off(relaxed):
                     return
-        yield from self._plan()
+        yield from self._plan(duals)
 
     @property
     def done(self) -> bool:
@@ -167,22 +174,28 @@ class Columns:
             lacking[first] = min(lacking[first], entries[0][0])
         return [entry for entries in found.values() for entry in entries[:most]]
 
+    def _cheapest(self, duals: Duals) -> list[Group]:
+        """The groups for a plan: the single ops, and those of least reduced cost."""
+        ranked = sorted((duals.reduced(group, nbytes), group) for group, nbytes in self.bytes_of.items())
+        kept = {group for _, group in ranked[: _PER_OP * len(self.graph)]}
+        return [group for group in self.bytes_of if group in kept or not group & (group - 1)]
+
     def __contains__(self, group: object) -> bool:
         return group in self.bytes_of or group in self.refused
 
-    def _plan(self) -> Iterator[Proposal]:
-        """The best plan among the groups known."""
+    def _plan(self, duals: Duals, slack: float = 0.0) -> Iterator[Proposal]:
+        """A good plan among the groups of least reduced cost, all of which run and none of which wait in a circle."""
         while True:
-            whole = self.master.best_whole(list(self.bytes_of), self._apart)
+            whole = self.master.best_whole(self._cheapest(duals), self._apart, slack)
             if whole is None:
                 return
-            if sum(not self._ask(group) for group in whole.groups if group not in self.asked):
+            if sum(not self._ask(group) for group in whole if group not in self.asked):
                 continue
-            cost = sum(self.bytes_of[group] for group in whole.groups)
+            cost = sum(self.bytes_of[group] for group in whole)
             try:
-                partition = Partition(self.graph, whole.groups)
+                partition = Partition(self.graph, whole)
             except PartitionError:
-                self._apart.append(whole.groups)
+                self._apart.append(whole)
                 continue
             if self.best is None or cost < self.best:
                 self.best = cost

@@ -21,7 +21,7 @@ from fusecut.ir import Group, bits
 _USED: Final = 1e-6
 _BROKEN: Final = 0.02
 _CUTS_AT_ONCE: Final = 40
-_NODES: Final = 3_000
+_NODES: Final = 300
 
 
 class Relaxed(NamedTuple):
@@ -74,10 +74,12 @@ class Master:
         self.triples += [ops for _, ops in broken[:_CUTS_AT_ONCE]]
         return len(broken[:_CUTS_AT_ONCE])
 
-    def best_whole(self, groups: Sequence[Group], apart: Sequence[Sequence[Group]] = ()) -> Whole | None:
-        """The best plan made of some of the groups; None if there is none.
+    def best_whole(
+        self, groups: Sequence[Group], apart: Sequence[Sequence[Group]] = (), slack: float = 0.0
+    ) -> list[Group] | None:
+        """A good plan made of some of the groups, within ``slack`` of the best or as good as the nodes allow.
 
-        ``apart`` are sets of groups that must not all be in it.
+        ``apart`` are sets of groups that must not all be in it. None if no plan was found.
         """
         from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -86,12 +88,11 @@ class Master:
         rows = [[float(group in each) for group in groups] for each in apart]
         if rows:
             rules.append(LinearConstraint(np.array(rows), -np.inf, np.array(rows).sum(axis=1) - 1))
-        options = {"node_limit": _NODES, "mip_rel_gap": 0.0}
+        options = {"node_limit": _NODES, "mip_rel_gap": slack}
         result = milp(costs, constraints=rules, integrality=np.ones(len(groups)), bounds=Bounds(0, 1), options=options)
         if result.x is None:
             return None
-        chosen = [group for group, x in zip(groups, result.x, strict=True) if x > 1 / 2]
-        return Whole(chosen, result.status == 0)
+        return [group for group, x in zip(groups, result.x, strict=True) if x > 1 / 2]
 
     def _rows(self, groups: Sequence[Group]) -> Any:
         from scipy.sparse import csc_matrix
@@ -100,13 +101,6 @@ class Master:
         ends = np.concatenate([[0], np.cumsum(sizes)])
         rows = np.fromiter((op for group in groups for op in bits(group)), np.int32, int(ends[-1]))
         return csc_matrix((np.ones(len(rows)), rows, ends), shape=(self.ops, len(groups)))
-
-
-class Whole(NamedTuple):
-    """Groups that cover every op once, and whether no others of those given move fewer bytes."""
-
-    groups: list[Group]
-    proved: bool
 
 
 def _pairs(triples: Sequence[Group], groups: Sequence[Group]) -> Any:
