@@ -42,6 +42,9 @@ _PER_OP: Final = 4
 _ROUGH: Final = 0.003
 """The first plan need not be nearer than this to the best among the groups known."""
 
+_ASKED_AT_ONCE: Final = 1000
+"""Rounds that take so many steps put every group they find to the model, not only those that become useful."""
+
 _FEW: Final = 12
 """A round that finds fewer groups than one for so many ops asks for more effort."""
 
@@ -159,6 +162,8 @@ class Columns:
             new += priced.groups
         for _, group in new:
             self.bytes_of[group] = self.graph.touch_once_bytes(group)
+            if effort.steps >= _ASKED_AT_ONCE:
+                self._ask(group)
         bound = duals.total + sum(lacking.values()) if len(roots) == len(self.pricing.roots) else 0
         return Round(bound, len(new), {_first(group) for _, group in new} & roots, complete)
 

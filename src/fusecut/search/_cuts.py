@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 from fusecut.cost import NEVER_BYTES, BufferFloor, Infeasible
@@ -71,7 +74,7 @@ class Reach:
         """
         graph = self.graph
         rest = graph.everything & ~ideal
-        ready = [op for op in bits(rest) if not graph.preds[op] & rest]
+        ready = self._ready(ideal)
         best = ready
         for op in ready if len(ready) > 1 else ():
             chosen = self._closed(op, ready, rest, len(best))
@@ -80,6 +83,27 @@ class Reach:
             if len(best) == 1:
                 break
         return best
+
+    def _ready(self, ideal: Group) -> list[int]:
+        """Ops outside an ideal that wait for nothing. O(ops between its first gap and its end, and those they feed).
+
+        Such an op reads nothing at all, an op before the first gap, or one of the few behind it.
+        """
+        graph = self.graph
+        gap = (~ideal & (ideal + 1)).bit_length() - 1
+        near = self._fed[gap]
+        for op in bits(ideal >> gap):
+            near |= graph.succs[gap + op]
+        return [op for op in bits(near & ~ideal) if not graph.preds[op] & ~ideal]
+
+    @cached_property
+    def _fed(self) -> list[Group]:
+        """For each place in the order of ops, the ops from there on that read nothing, or something made before it."""
+        graph = self.graph
+        fed = [sum(1 << op for op, preds in enumerate(graph.preds) if not preds)]
+        for op in range(len(graph)):
+            fed.append((fed[-1] | graph.succs[op]) & ~(1 << op))
+        return fed
 
     def _closed(self, op: int, ready: list[int], rest: Group, limit: int) -> list[int] | None:
         """The smallest sufficient set with ``op``, or None if it is not smaller than ``limit``."""
@@ -214,19 +238,51 @@ class ForcedCuts:
 
 
 def disjoint_paths(graph: Graph) -> list[list[int]]:
-    """Cover all ops by vertex-disjoint paths, each the longest that is left. O(paths * E)."""
+    """Cover all ops by vertex-disjoint paths, each the longest that is left; of equally long ones the first.
+
+    When a path is taken out, lengths change upstream of it only. O((E + lengths that change) log V).
+    """
     left, paths = graph.everything, []
+    longest: list[tuple[int, int]] = [(0, 0)] * len(graph)
+    for op in range(len(graph) - 1, -1, -1):
+        longest[op] = _longest_from(graph, op, left, longest)
+    queue = [(-steps, op) for op, (steps, _) in enumerate(longest)]
+    heapify(queue)
     while left:
-        longest: dict[int, tuple[int, int]] = {}
-        for op in sorted(bits(left), reverse=True):
-            ahead = [(longest[s][0], -s) for s in bits(graph.succs[op] & left)]
-            steps, successor = max(ahead, default=(0, 1))
-            longest[op] = (steps + 1, -successor)
-        op = max(longest, key=lambda i: (longest[i][0], -i))
+        steps, op = heappop(queue)
+        if not left >> op & 1 or longest[op][0] != -steps:
+            continue
         path = []
         while op >= 0:
             path.append(op)
             left ^= 1 << op
             op = longest[op][1]
         paths.append(path)
+        for changed in _shortened(graph, path, left, longest):
+            heappush(queue, (-longest[changed][0], changed))
     return paths
+
+
+def _longest_from(graph: Graph, op: int, left: Group, longest: list[tuple[int, int]]) -> tuple[int, int]:
+    """(ops on the longest path from an op on, its next op or -1)."""
+    ahead = [(longest[s][0], -s) for s in bits(graph.succs[op] & left)]
+    steps, successor = max(ahead, default=(0, 1))
+    return steps + 1, -successor
+
+
+def _shortened(graph: Graph, path: list[int], left: Group, longest: list[tuple[int, int]]) -> Iterator[int]:
+    """Ops whose longest path is another one now that a path is gone, last first; ``longest`` is kept right."""
+    waiting = 0
+    for op in path:
+        waiting |= graph.preds[op]
+    waiting &= left
+    while waiting:
+        op = waiting.bit_length() - 1
+        waiting ^= 1 << op
+        now = _longest_from(graph, op, left, longest)
+        if now != longest[op]:
+            shorter = now[0] != longest[op][0]
+            longest[op] = now
+            if shorter:
+                yield op
+            waiting |= graph.preds[op] & left
