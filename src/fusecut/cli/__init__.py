@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from fusecut._version import __version__
-from fusecut.cli import bench, curve, lists, plan, solve, train
+from fusecut.cli import bench, curve, lists, plan, predict, solve, train
 from fusecut.cli.options import Commands, Parser
 from fusecut.cli.terminal import BAD_INPUT, OK
 from fusecut.errors import FusecutError
@@ -29,6 +29,8 @@ COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
     plan.export_command,
     lists.zoo_command,
     lists.machines_command,
+    predict.predict_command,
+    predict.rank_command,
     bench.bench_command,
     bench.reproduce_command,
     train.train_command,

@@ -9,17 +9,21 @@ from pathlib import Path
 
 from fusecut.cli import terminal
 from fusecut.cli.options import Commands, Parser, count
+from fusecut.cli.predict import train_devices_command, train_families_command, train_predictor_command
 
 
 def train_command(commands: Commands[Parser]) -> None:
     """``fusecut train``."""
     train = commands.add_parser(
-        "train", help="train the networks that explain", description="Trains what the learned explainers need."
+        "train", help="train what is learned", description="Trains predictors, and what the learned explainers need."
     )
     what = train.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
     _dataset_command(what)
     _validity_command(what)
     _explainer_command(what)
+    train_predictor_command(what)
+    train_devices_command(what)
+    train_families_command(what)
 
 
 def _dataset_command(commands: Commands[Parser]) -> None:

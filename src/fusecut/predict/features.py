@@ -110,7 +110,8 @@ def logarithmic(raw: Floats) -> Floats:
 def linear(raw: Floats) -> Floats:
     """Raw quantities in millions, counts as they are."""
     scale = [1.0 if n in ("depth", "ops") or n.startswith("count") else 1e-6 for n in NAMES]
-    return raw * np.array(scale)
+    found: Floats = raw * np.array(scale)
+    return found
 
 
 def against_buffer(graph: Graph, buffer_bytes: int) -> Floats:

@@ -1,0 +1,189 @@
+"""A predictor of one or more tasks of a space, and its file: safetensors, nothing that can run code.
+
+``save`` and ``load`` are inverse to each other; the same model gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusecut.errors import ModelError, UnknownNameError
+from fusecut.predict import features
+from fusecut.predict.basis import Basis, Described, Scaling
+from fusecut.predict.gaussian import Block, Fitted, fit
+
+Floats = NDArray[np.float64]
+
+FORMAT: Final = "fusecut-predictor"
+VERSION: Final = 1
+LARGEST_BYTES: Final = 64 * 2**20
+_SCALINGS: Final = ("extra", "linear", "log")
+_SCALARS: Final = ("noise", "offset", "centre", "scale", "log", "widening", "samples", "dropped")
+
+
+class Predicted(NamedTuple):
+    """Medians, and the half-widths of their 90 % intervals."""
+
+    values: Floats
+    half_widths: Floats
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing that is predicted. Values are divided by the quantity ``baseline`` of the network
+    (one of :data:`fusecut.predict.features.NAMES`), and never below its quantity ``least``."""
+
+    fitted: Fitted
+    unit: str = ""
+    baseline: str = ""
+    least: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Tasks by name on one basis; ``notes`` say where it came from."""
+
+    basis: Basis
+    tasks: Mapping[str, Task]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def predict(self, task: str, networks: Described) -> Predicted:
+        """What networks of the space cost.
+
+        Raises:
+            UnknownNameError: no such task; lists those there are.
+        """
+        if task not in self.tasks:
+            raise UnknownNameError("task", task, self.tasks)
+        found = self.tasks[task]
+        values, halves = found.fitted.predict(self.basis.phi(networks))
+        over = _quantity(networks, found.baseline)
+        values, halves = values * over, halves * over
+        if found.least:
+            values = np.maximum(values, _quantity(networks, found.least))
+        return Predicted(values, halves)
+
+    def learning(
+        self, name: str, networks: Described, values: Floats, unit: str = "", baseline: str = "", least: str = ""
+    ) -> Model:
+        """The model with one task more, fitted to its values on networks."""
+        fitted = fit(self.basis.blocks, self.basis.phi(networks), values / _quantity(networks, baseline))
+        return replace(self, tasks={**self.tasks, name: Task(fitted, unit, baseline, least)})
+
+    def condensed(self) -> Model:
+        """Without what says how sure it is of its weights: much smaller, for tasks with thousands of samples."""
+        tasks = {name: replace(task, fitted=task.fitted.condensed()) for name, task in self.tasks.items()}
+        return replace(self, tasks=tasks)
+
+    def save(self) -> bytes:
+        """The file, as bytes."""
+        from safetensors.numpy import save
+
+        names = sorted(self.tasks)
+        tensors: dict[str, NDArray[Any]] = {"basis.weights": self.basis.weights}
+        for part in _SCALINGS:
+            scaling: Scaling = getattr(self.basis, part)
+            tensors |= {f"basis.{part}.mean": scaling.mean, f"basis.{part}.scale": scaling.scale}
+        for i, name in enumerate(names):
+            fitted = self.tasks[name].fitted
+            tensors |= {f"task.{i}.{part}": getattr(fitted, part) for part in ("weights", "variances", "factor")}
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "space": self.basis.space,
+            "known": self.basis.known,
+            "blocks": [asdict(b) for b in self.basis.blocks],
+            "notes": dict(self.notes),
+            "tasks": [_task_header(name, self.tasks[name]) for name in names],
+        }
+        tensors = {name: np.ascontiguousarray(t, dtype=np.float64) for name, t in sorted(tensors.items())}
+        content: bytes = save(tensors, {"fusecut": json.dumps(header, sort_keys=True)})
+        return content
+
+
+def load(path: Path) -> Model:
+    """Read a model file.
+
+    Raises:
+        ModelError: missing, too large, not a model of this version, or with values no model can have.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as read_tensors
+
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ModelError(f"{path} is larger than {LARGEST_BYTES:,} B: not a predictor")
+        content = path.read_bytes()
+        header = _header(content)
+        return _rebuilt(header, read_tensors(content))
+    except OSError as error:
+        raise ModelError(f"cannot read predictor {path}: {error.strerror}") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise ModelError(f"{path} is not a predictor of this version: write one with fusecut train predictor") from None
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """The JSON that :meth:`Model.save` put into the file's metadata."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["fusecut"])
+    if header["format"] != FORMAT or header["version"] != VERSION:
+        raise ValueError
+    return dict(header)
+
+
+def _rebuilt(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> Model:
+    if not all(t.dtype == np.float64 and np.isfinite(t).all() for t in tensors.values()):
+        raise ValueError
+    scalings = [Scaling(tensors[f"basis.{p}.mean"], tensors[f"basis.{p}.scale"]) for p in _SCALINGS]
+    extra, linear, log = scalings
+    basis = Basis(str(header["space"]), extra, linear, log, tuple(map(str, header["known"])), tensors["basis.weights"])
+    blocks = tuple(Block(str(b["name"]), int(b["size"]), float(b["variance"])) for b in header["blocks"])
+    plain, quantities = sum(len(s.mean) for s in scalings), len(features.NAMES)
+    if blocks != basis.blocks or basis.weights.shape != (plain, len(basis.known)):
+        raise ValueError
+    if any(s.mean.shape != s.scale.shape for s in scalings) or len(basis.log.mean) != quantities:
+        raise ValueError
+    parts = ("weights", "variances", "factor")
+    tasks = {
+        str(task["name"]): _task(blocks, task, *(tensors[f"task.{i}.{part}"] for part in parts))
+        for i, task in enumerate(header["tasks"])
+    }
+    return Model(basis, tasks, {str(k): str(v) for k, v in header["notes"].items()})
+
+
+def _task(
+    blocks: tuple[Block, ...], data: Mapping[str, Any], weights: Floats, variances: Floats, factor: Floats
+) -> Task:
+    columns = sum(b.size for b in blocks)
+    if weights.shape != (columns,) or variances.shape != (columns,) or factor.shape[1:] != (columns + 1,):
+        raise ValueError
+    noise, offset, centre, scale, widening = (
+        float(data[k]) for k in ("noise", "offset", "centre", "scale", "widening")
+    )
+    if not np.isfinite([noise, offset, centre, scale, widening]).all():
+        raise ValueError
+    if any(data[key] and data[key] not in features.NAMES for key in ("baseline", "least")):
+        raise ValueError
+    fitted = Fitted(
+        blocks, weights, factor, variances, noise, offset, centre, scale, bool(data["log"]), widening,
+        int(data["samples"]), int(data["dropped"]),
+    )  # fmt: skip
+    return Task(fitted, str(data["unit"]), str(data["baseline"]), str(data["least"]))
+
+
+def _task_header(name: str, task: Task) -> dict[str, Any]:
+    scalars = {key: getattr(task.fitted, key) for key in _SCALARS}
+    return {"name": name, "unit": task.unit, "baseline": task.baseline, "least": task.least, **scalars}
+
+
+def _quantity(networks: Described, name: str) -> Floats:
+    """A raw quantity of every network; ones for no name."""
+    found: Floats = networks.raw[:, features.NAMES.index(name)] if name else np.ones(len(networks))
+    return found
