@@ -135,7 +135,7 @@ def _npz(path: Path) -> dict[str, Any]:
     import zipfile
 
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             columns = {name: file[name] for name in file.files}
     except zipfile.BadZipFile:
         raise ValueError("not an .npz file") from None

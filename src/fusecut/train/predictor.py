@@ -128,7 +128,7 @@ def read_latencies(path: Path) -> tuple[Latencies, ...]:
         FusecutError: the file cannot be read, or has no such arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = [
                 Latencies(
                     name,

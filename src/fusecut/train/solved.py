@@ -2,7 +2,7 @@
 
 One row for each network and task, as CSV ``family,seed,task,value``::
 
-    dram@SIZE             fewest DRAM bytes under the line buffer (lbdf), proven
+    dram@SIZE             fewest DRAM bytes under scheme lbdf, proven
     layerwise@SIZE        DRAM bytes with no fusion, every op under its best tiling
     energy@MACHINE        least energy, fJ, under lbdf
     latency@MACHINE       fewest cycles, under lbdf
@@ -22,7 +22,7 @@ from fusecut import machines
 from fusecut.errors import FusecutError
 from fusecut.ir import Graph
 from fusecut.machine import Machine
-from fusecut.models import LineBuffer
+from fusecut.models import scheme_model
 from fusecut.objective import Objective
 from fusecut.predict.spaces.families import FAMILIES, member
 from fusecut.solution import Solution, Status
@@ -105,7 +105,9 @@ def labels(graph: Graph, tasks: Sequence[str] = TASKS) -> dict[str, int]:
 
 
 def _solved(graph: Graph, machine: Machine, objective: Objective) -> Solution:
-    return solve(graph, machine=machine, model=LineBuffer(), objective=objective, max_seconds=LONGEST_SOLVE_SECONDS)
+    return solve(
+        graph, machine=machine, model=scheme_model("lbdf"), objective=objective, max_seconds=LONGEST_SOLVE_SECONDS
+    )
 
 
 def read_labels(path: Path) -> list[Label]:

@@ -1,0 +1,303 @@
+"""Tables like AIO-P's: predictors moved to devices, spaces and families they have not seen.
+
+Four experiments, each with 0, 10, 20 and 50 samples of the target:
+
+* ``device``: one device of a space is unseen, the others are known;
+* ``group``: all devices of its kind (GPUs, CPUs, phones) are unseen as well;
+* ``space``: the same device is known on another space;
+* ``family``: fewest DRAM bytes at 256 KiB are known for MobileNetV2-like networks, and asked for others;
+* ``buffer``: they are known for all families at 64 KiB and 1 MiB, and asked at 256 KiB.
+
+Methods: ``flops``; ``ridge``, the closed form on analytic features with the known tasks left out of it
+(with no sample: their geometric mean); ``trees``, boosted trees on graph statistics; ``blocks``, the closed form
+with the known tasks as features, which is what ``fusecut train predictor`` uses; ``gnn``, the graph network
+with a K-Adapter (:mod:`fusecut.reproduce.aiop_gnn`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusecut.predict.baselines import boosted_trees, flops
+from fusecut.predict.basis import Basis, Described, describe_graphs
+from fusecut.predict.features import NAMES
+from fusecut.predict.metrics import Metrics, metrics
+from fusecut.predict.model import Model
+from fusecut.predict.spaces.families import member
+from fusecut.text import Column, render_table
+from fusecut.train.predictor import Latencies, describe, read_latencies, reference, some
+from fusecut.train.solved import Label
+from fusecut.units import parse_bytes
+
+Floats = NDArray[np.float64]
+Key = tuple[str, str, str, str, int]
+
+SAMPLES: Final = (0, 10, 20, 50)
+LEARNT_FROM: Final = 1000
+TREE_SEEDS: Final = 3
+
+
+class Target(NamedTuple):
+    """A task to be learnt: its networks and values, and a basis with the tasks that are known.
+
+    Predictors learn ``values / over``. ``zero_shot`` are predictions made before any sample.
+    """
+
+    experiment: str
+    space: str
+    task: str
+    networks: Described
+    values: Floats
+    over: Floats
+    basis: Basis
+    zero_shot: Floats
+
+
+@dataclass(frozen=True)
+class Row:
+    """One target, method and number of samples: means over the seeds, and 95 % half-widths of two of them.
+
+    Errors are shares; ``mae`` of the range.
+    """
+
+    experiment: str
+    space: str
+    task: str
+    method: str
+    samples: int
+    seeds: int
+    mae: float
+    mae_ci: float
+    srcc: float
+    srcc_ci: float
+    mape: float
+    kendall: float
+    top: float
+
+    @property
+    def key(self) -> Key:
+        return self.experiment, self.space, self.task, self.method, self.samples
+
+
+Method = Callable[[Target, NDArray[np.int64], NDArray[np.int64], int], Floats]
+"""(target, rows that are samples, rows to predict, seed) -> predictions."""
+
+
+def _by_flops(target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64], seed: int) -> Floats:
+    return flops(target.networks[seen], target.values[seen], target.networks[asked])
+
+
+def _by_ridge(target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64], seed: int) -> Floats:
+    return _closed_form(target.basis.without_tasks(), target, seen, asked)
+
+
+def _by_blocks(target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64], seed: int) -> Floats:
+    return _closed_form(target.basis, target, seen, asked)
+
+
+def _closed_form(basis: Basis, target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64]) -> Floats:
+    if not len(seen):
+        return target.zero_shot[asked]
+    model = Model(basis, {}).learning("target", target.networks[seen], target.values[seen] / target.over[seen])
+    return model.predict("target", target.networks[asked]).values * target.over[asked]
+
+
+def _by_trees(target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64], seed: int) -> Floats:
+    if not len(seen):
+        return target.zero_shot[asked]
+    learnt = target.values[seen] / target.over[seen]
+    return boosted_trees(target.networks[seen], learnt, target.networks[asked], seed) * target.over[asked]
+
+
+METHODS: Final[dict[str, Method]] = {
+    "flops": _by_flops,
+    "ridge": _by_ridge,
+    "trees": _by_trees,
+    "blocks": _by_blocks,
+}
+
+
+def rows(
+    targets: Iterable[Target],
+    seeds: int,
+    known: Iterable[Row] = (),
+    samples: Sequence[int] = SAMPLES,
+    methods: Sequence[str] = tuple(METHODS),
+) -> Iterator[Row]:
+    """Rows of every target, method and number of samples; those that are known are given back as they are."""
+    have = {row.key: row for row in known}
+    for target in targets:
+        for method in methods:
+            for count in samples:
+                key = (target.experiment, target.space, target.task, method, count)
+                yield have[key] if key in have else measured(target, method, METHODS[method], count, seeds)
+
+
+def measured(target: Target, name: str, method: Method, count: int, seeds: int) -> Row:
+    """One row: draws the samples anew for every seed, and predicts the rest."""
+    runs = 1 if not count else min(seeds, TREE_SEEDS) if name == "trees" else seeds
+    found = [_once(target, method, count, seed) for seed in range(runs)]
+    return row_of(target, name, count, found)
+
+
+def row_of(target: Target, name: str, count: int, found: Sequence[Metrics]) -> Row:
+    """Means and half-widths over runs."""
+    values = np.array(found)
+    half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(found)) if len(found) > 1 else np.zeros(values.shape[1])
+    mean = Metrics(*values.mean(axis=0).tolist())
+    spread = Metrics(*half.tolist())
+    return Row(
+        target.experiment, target.space, target.task, name, count, len(found),
+        mean.mae, spread.mae, mean.srcc, spread.srcc, mean.mape, mean.kendall, mean.top,
+    )  # fmt: skip
+
+
+def split(target: Target, count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that are samples, and the others, by a seed."""
+    order = np.random.default_rng(seed).permutation(len(target.values))
+    return order[:count], order[count:]
+
+
+def _once(target: Target, method: Method, count: int, seed: int) -> Metrics:
+    seen, asked = split(target, count, seed)
+    return metrics(target.values[asked], method(target, seen, asked, seed))
+
+
+def kind_of(device: str) -> str:
+    """GPU, CPU, phone, or the device itself."""
+    if "ti" in device:
+        return "gpu"
+    if device.startswith(("gold", "silver")):
+        return "cpu"
+    return "phone" if device.startswith(("essential", "samsung", "pixel")) else device
+
+
+class Measured(NamedTuple):
+    """The latencies of a space with its networks described, and a basis that knows all its devices."""
+
+    latencies: Latencies
+    networks: Described
+    basis: Basis
+
+
+def measured_spaces(path: Path, on_step: Callable[[str], None]) -> list[Measured]:
+    """Read and describe the networks of every space."""
+    found = []
+    for latencies in (some(every, LEARNT_FROM) for every in read_latencies(path)):
+        on_step(f"describing {len(latencies.archs):,} networks of {latencies.space}")
+        networks = describe(latencies.space, latencies.archs)
+        plain = Basis.of(latencies.space, reference(latencies.space))
+        tasks = dict(zip(latencies.devices, latencies.values, strict=True))
+        found.append(Measured(latencies, networks, plain.knowing(networks, tasks)))
+    return found
+
+
+def device_targets(spaces: Iterable[Measured], experiment: str = "device") -> Iterator[Target]:
+    """Each device of each space, the others known; or, as ``group``, the others of another kind."""
+    for latencies, networks, basis in spaces:
+        for i, device in enumerate(latencies.devices):
+            hidden = [
+                d for d in latencies.devices if d == device or (experiment == "group" and kind_of(d) == kind_of(device))
+            ]
+            known = [j for j, d in enumerate(latencies.devices) if d not in hidden]
+            if known:
+                middle = np.exp(np.log(latencies.values[known]).mean(axis=0))
+                model = Model(basis.without_tasks(), {}).learning("middle", networks, middle)
+                guess = model.predict("middle", networks).values
+                ones, left = np.ones(len(networks)), basis.without(*hidden)
+                yield Target(experiment, latencies.space, device, networks, latencies.values[i], ones, left, guess)
+
+
+def space_targets(spaces: Sequence[Measured]) -> Iterator[Target]:
+    """Each device on each space, known on another space that has it, by analytic features alone."""
+    for source in spaces:
+        for target in spaces:
+            shared = sorted(set(source.latencies.devices) & set(target.latencies.devices))
+            if source is not target:
+                yield from (_across(source, target, device) for device in shared)
+
+
+def _across(source: Measured, target: Measured, device: str) -> Target:
+    there, here = (Described(m.networks.extra[:, :0], m.networks.raw) for m in (source, target))
+    known = source.latencies.values[source.latencies.devices.index(device)]
+    values = target.latencies.values[target.latencies.devices.index(device)]
+    plain = Basis.of(
+        "pooled", Described(np.concatenate([there.extra, here.extra]), np.concatenate([there.raw, here.raw]))
+    )
+    model = Model(plain, {}).learning(device, there, known)
+    guess = model.predict(device, here).values
+    basis = plain.knowing(there, {device: known})
+    name = f"{source.latencies.space} to {target.latencies.space}"
+    return Target("space", name, device, here, values, np.ones(len(here)), basis, guess)
+
+
+def solved_targets(labels: Sequence[Label], source: str = "mobilenet_v2", size: str = "256KiB") -> Iterator[Target]:
+    """Fewest DRAM bytes: other families than the one that is known, then a buffer between those known."""
+    chosen = [r for r in labels if r.task.startswith("dram@")]
+    graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in chosen})}
+    sizes = [parse_bytes(r.task.partition("@")[2]) for r in chosen]
+    every = describe_graphs([graphs[r.family, r.seed] for r in chosen], sizes)
+    values = np.array([float(r.value) for r in chosen])
+    unfused = every.raw[:, NAMES.index("unfused")]
+    asked = np.array([r.task == f"dram@{size}" for r in chosen])
+    families = np.array([r.family for r in chosen])
+    for family in sorted(set(families) - {source}):
+        there, here = asked & (families == source), asked & (families == family)
+        yield _solved("family", f"{source} to {family}", f"dram@{size}", every, values, unfused, there, here)
+    yield _solved("buffer", "all families", f"dram@{size}", every, values, unfused, ~asked, asked)
+
+
+def _solved(
+    experiment: str,
+    space: str,
+    task: str,
+    networks: Described,
+    values: Floats,
+    unfused: Floats,
+    there: NDArray[np.bool_],
+    here: NDArray[np.bool_],
+) -> Target:
+    """A target whose known task is the same label, relative to unfused DRAM, on other networks."""
+    ratio, plain = values / unfused, Basis.of(space, networks)
+    model = Model(plain, {}).learning("source", networks[there], ratio[there])
+    guess = model.predict("source", networks[here]).values * unfused[here]
+    basis = plain.knowing(networks[there], {"source": np.log(ratio[there])})
+    return Target(experiment, space, task, networks[here], values[here], unfused[here], basis, guess)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows written before, one JSON object a line; none where there is no file."""
+    if not path.exists():
+        return []
+    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def append_row(path: Path, row: Row) -> None:
+    """Keep a row as soon as it is there."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+
+
+def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
+    """Means over the targets of an experiment and space, a line for each method and number of samples."""
+    columns = [Column(c, "left") for c in ("experiment", "space", "method")]
+    columns += [Column(c) for c in ("samples", "targets", "MAE %", "MAPE %", "SRCC", "worst", "Kendall", "top 10")]
+    groups: dict[tuple[str, str, str, int], list[Row]] = {}
+    for row in found:
+        groups.setdefault((row.experiment, row.space, row.method, row.samples), []).append(row)
+    cells = []
+    for (experiment, space, method, count), part in groups.items():
+        mean = {k: float(np.mean([getattr(r, k) for r in part])) for k in ("mae", "mape", "srcc", "kendall", "top")}
+        worst = min(r.srcc for r in part)
+        scaled = method == "flops" and not count
+        errors = ["", ""] if scaled else [f"{100 * mean['mae']:.1f}", f"{100 * mean['mape']:.1f}"]
+        ranks = [f"{mean['srcc']:.3f}", f"{worst:.3f}", f"{mean['kendall']:.3f}", f"{mean['top']:.2f}"]
+        cells.append([experiment, space, method, str(count), str(len(part)), *errors, *ranks])
+    return render_table(columns, cells, width, colour)

@@ -1,0 +1,68 @@
+"""Random members of families, and the labels the solver gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fusecut.builder import Net
+from fusecut.errors import FusecutError, ModelError, UnknownNameError
+from fusecut.ir import Graph
+from fusecut.predict.features import NAMES, quantities
+from fusecut.predict.spaces.families import FAMILIES, member
+from fusecut.train.solved import labels, read_labels
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_seed_is_one_network(family: str) -> None:
+    assert member(family, 3).ops == member(family, 3).ops
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_seeds_are_different_networks(family: str) -> None:
+    assert len({sum(op.macs for op in member(family, seed).ops) for seed in range(6)}) == 6
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_op_of_a_member_leads_to_one_output(family: str) -> None:
+    graph = member(family, 1)
+    (end,) = graph.outputs
+    last = graph.producer[end]
+    assert graph.ancestors[last] | 1 << last == graph.everything
+
+
+def test_an_unknown_family_lists_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match="resnet"):
+        member("vgg", 0)
+
+
+def test_a_seed_out_of_range_is_refused() -> None:
+    with pytest.raises(ModelError, match="seed"):
+        member("resnet", -1)
+
+
+def small() -> Graph:
+    net = Net()
+    net.conv(net.conv(net.input(3, 32, 32), 8), 8)
+    return net.graph()
+
+
+def test_labels_lie_between_the_floor_and_no_fusion() -> None:
+    raw = dict(zip(NAMES, quantities(small()), strict=True))
+    found = labels(small(), ["dram@256KiB", "layerwise@256KiB"])
+    assert raw["floor"] <= found["dram@256KiB"] <= found["layerwise@256KiB"] == raw["unfused"]
+
+
+def test_energy_and_latency_are_solved_on_the_machine() -> None:
+    assert set(labels(small(), ["energy@array32_256k", "latency@array32_256k"])) == {
+        "energy@array32_256k",
+        "latency@array32_256k",
+    }
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n", "family,seed,task,value\nresnet,x,dram,1\n"])
+def test_a_file_that_is_no_labels_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(FusecutError, match="expected CSV"):
+        read_labels(tmp_path / "x.csv")
