@@ -46,11 +46,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class _Asked:
-    """A model, its task, and the buffer that the features need, if they do."""
+    """A model, its task, the buffer that the features need, if they do, and whether networks are of another space."""
 
     model: Model
     task: str
     buffer_bytes: int | None = None
+    elsewhere: bool = False
 
 
 def predict(networks: Sequence[str], task: str, model: Model | None = None) -> list[Prediction]:
@@ -58,8 +59,8 @@ def predict(networks: Sequence[str], task: str, model: Model | None = None) -> l
 
     Raises:
         UnknownNameError: no such task; lists those there are.
-        FusecutError: a buffer out of range, networks of several spaces, or one that is none of the model's.
-        ModelError: a network that cannot be read.
+        FusecutError: a buffer out of range, or networks of several spaces.
+        ModelError: a network that cannot be read, or of another space where the task is for one alone.
     """
     spaces = {space_of(name) for name in networks}
     if len(spaces) != 1:
@@ -67,7 +68,8 @@ def predict(networks: Sequence[str], task: str, model: Model | None = None) -> l
             f"networks of {len(spaces)} spaces ({', '.join(sorted(spaces))}): predict one space at a time"
         )
     asked = _asked(spaces.pop(), task, model)
-    found = asked.model.predict(asked.task, _described(asked, networks))
+    predict_them = asked.model.predict_elsewhere if asked.elsewhere else asked.model.predict
+    found = predict_them(asked.task, _described(asked, networks))
     unit = asked.model.tasks[asked.task].unit
     rows = zip(networks, found.values.tolist(), found.half_widths.tolist(), strict=True)
     return [Prediction(name, task, v, max(0.0, v - h) if v >= 0 else v - h, v + h, unit) for name, v, h in rows]
@@ -102,9 +104,7 @@ def graph_of(network: str) -> Graph:
 
 def _asked(space_name: str, task: str, model: Model | None) -> _Asked:
     if model is not None:
-        if model.basis.space not in (space_name, ANY):
-            raise FusecutError(f"the model is for networks of {model.basis.space}, not of {space_name}")
-        return _Asked(model, task)
+        return _Asked(model, task, elsewhere=model.basis.space not in (space_name, ANY))
     what, _, where = task.partition("@")
     if what in _BY_BUFFER and where:
         return _Asked(bundled(SOLVED), what, _checked(parse_bytes(where)))
@@ -112,7 +112,7 @@ def _asked(space_name: str, task: str, model: Model | None) -> _Asked:
         return _Asked(bundled(SOLVED), task, machines.load(where).buffer_bytes)
     if space_name not in bundled_names() or task not in bundled(space_name).tasks:
         raise UnknownNameError("task", task, tasks(space_name))
-    return _Asked(bundled(space_name), task)
+    return _Asked(bundled(space_name), task, elsewhere=space_name == ANY)
 
 
 def _checked(buffer_bytes: int) -> int:
@@ -126,7 +126,7 @@ def _checked(buffer_bytes: int) -> int:
 
 
 def _described(asked: _Asked, networks: Sequence[str]) -> Described:
-    if asked.model.basis.space in SPACES:
+    if asked.model.basis.space in SPACES and not asked.elsewhere:
         return describe_archs(space(asked.model.basis.space), [n.partition(":")[2] for n in networks])
     graphs = [graph_of(n) for n in networks]
     return describe_graphs(graphs, [asked.buffer_bytes] * len(graphs) if asked.buffer_bytes else [])

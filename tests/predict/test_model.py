@@ -72,7 +72,7 @@ def test_an_unknown_task_lists_the_known_ones() -> None:
 
 
 def test_predictions_never_fall_below_the_floor() -> None:
-    model = Model(Basis.of("fbnet", FEW), {}).learning("low", FEW, np.full(24, 0.001), least="floor")
+    model = Model(Basis.of("fbnet", FEW), {}).learning("low", FEW, np.full(24, 0.001), bounds=("floor", ""))
     assert (model.predict("low", FEW).values >= 10_000).all()
 
 

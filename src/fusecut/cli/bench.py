@@ -76,6 +76,7 @@ def reproduce_command(commands: Commands[Parser]) -> None:
     p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
     p.set_defaults(run=run_reproduce, what="optimus", output=None, figure=None)
     _get_commands(what)
+    _aiop_command(what)
 
 
 def _get_commands(what: Commands[Parser]) -> None:
@@ -106,6 +107,26 @@ def _get_commands(what: Commands[Parser]) -> None:
         p.add_argument("--figure", type=Path, metavar="FILE", help="figures: draw into .svg, .pdf or .png")
         p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
         p.set_defaults(run=run_reproduce, what=name)
+
+
+def _aiop_command(commands: Commands[Parser]) -> None:
+    p = commands.add_parser(
+        "aiop",
+        help="predictors moved to devices, spaces and families they have not seen",
+        description="Errors and rank correlations with 0, 10, 20 and 50 samples of the target (docs/aiop-results.md).",
+        epilog="Example: fusecut reproduce aiop --experiments family buffer --rows rows.jsonl",
+    )
+    p.add_argument("--latencies", type=Path, metavar="FILE.npz", help="measured latencies; without, only our solver's")
+    p.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="device group space family buffer")
+    p.add_argument(
+        "--methods", nargs="+", default=[], metavar="NAME", help="flops ridge trees blocks sum (default: all)"
+    )
+    size = p.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="every eighth target, two seeds (the default)")
+    size.add_argument("--full", action="store_true", help="every target, ten seeds")
+    p.add_argument("--rows", type=Path, metavar="FILE.jsonl", help="keep rows here, and go on where they stop")
+    p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    p.set_defaults(run=run_reproduce, what="aiop", output=None, figure=None)
 
 
 def run_reproduce(args: argparse.Namespace) -> int:

@@ -116,6 +116,10 @@ class Basis:
         """The same scalings, no known task."""
         return replace(self, known=(), weights=self.weights[:, :0])
 
+    def without_linear(self) -> Basis:
+        """With the block ``linear`` all zeros: for labels that are ratios, which no size should pull far off."""
+        return replace(self, linear=Scaling(self.linear.mean, np.zeros_like(self.linear.scale)))
+
     def without(self, *names: str) -> Basis:
         """As if some tasks were not known."""
         kept = [i for i, name in enumerate(self.known) if name not in names]

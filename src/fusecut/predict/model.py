@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fusecut.errors import ModelError, UnknownNameError
 from fusecut.predict import features
+from fusecut.predict.additive import additive, fit_additive
 from fusecut.predict.basis import Basis, Described, Scaling
 from fusecut.predict.gaussian import Block, Fitted, fit
 
@@ -25,6 +26,7 @@ FORMAT: Final = "fusecut-predictor"
 VERSION: Final = 1
 LARGEST_BYTES: Final = 64 * 2**20
 _SCALINGS: Final = ("extra", "linear", "log")
+_QUANTITIES: Final = ("baseline", "least", "most")
 _SCALARS: Final = ("noise", "offset", "centre", "scale", "log", "widening", "samples", "dropped")
 
 
@@ -37,13 +39,20 @@ class Predicted(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that is predicted. Values are divided by the quantity ``baseline`` of the network
-    (one of :data:`fusecut.predict.features.NAMES`), and never below its quantity ``least``."""
+    """One thing that is predicted.
+
+    ``fitted`` predicts values divided by the quantity ``baseline`` of the network (one of
+    :data:`fusecut.predict.features.NAMES`); they are kept between its quantities ``least`` and ``most``.
+    ``elsewhere`` are coefficients for networks of other spaces (:mod:`fusecut.predict.additive`); none
+    where values are not positive.
+    """
 
     fitted: Fitted
     unit: str = ""
     baseline: str = ""
     least: str = ""
+    most: str = ""
+    elsewhere: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True)
@@ -66,16 +75,36 @@ class Model:
         values, halves = found.fitted.predict(self.basis.phi(networks))
         over = _quantity(networks, found.baseline)
         values, halves = values * over, halves * over
-        if found.least:
-            values = np.maximum(values, _quantity(networks, found.least))
-        return Predicted(values, halves)
+        return Predicted(_kept(found, networks, values), halves)
+
+    def predict_elsewhere(self, task: str, networks: Described) -> Predicted:
+        """What networks of another space cost: their order is worth more than the values (0 to twice).
+
+        Raises:
+            UnknownNameError: no such task.
+            ModelError: a task that is not predicted beyond its space.
+        """
+        if task not in self.tasks:
+            raise UnknownNameError("task", task, self.tasks)
+        found = self.tasks[task]
+        if not len(found.elsewhere):
+            raise ModelError(f"task {task!r} is predicted for networks of {self.basis.space} only")
+        values = additive(found.elsewhere, networks.raw)
+        return Predicted(values, values)
 
     def learning(
-        self, name: str, networks: Described, values: Floats, unit: str = "", baseline: str = "", least: str = ""
+        self,
+        name: str,
+        networks: Described,
+        values: Floats,
+        unit: str = "",
+        baseline: str = "",
+        bounds: tuple[str, str] = ("", ""),
     ) -> Model:
         """The model with one task more, fitted to its values on networks."""
         fitted = fit(self.basis.blocks, self.basis.phi(networks), values / _quantity(networks, baseline))
-        return replace(self, tasks={**self.tasks, name: Task(fitted, unit, baseline, least)})
+        elsewhere = np.zeros(0) if baseline or (values <= 0).any() else fit_additive(networks.raw, values)
+        return replace(self, tasks={**self.tasks, name: Task(fitted, unit, baseline, *bounds, elsewhere)})
 
     def condensed(self) -> Model:
         """Without what says how sure it is of its weights: much smaller, for tasks with thousands of samples."""
@@ -94,6 +123,7 @@ class Model:
         for i, name in enumerate(names):
             fitted = self.tasks[name].fitted
             tensors |= {f"task.{i}.{part}": getattr(fitted, part) for part in ("weights", "variances", "factor")}
+            tensors[f"task.{i}.elsewhere"] = self.tasks[name].elsewhere
         header = {
             "format": FORMAT,
             "version": VERSION,
@@ -150,7 +180,7 @@ def _rebuilt(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
         raise ValueError
     if any(s.mean.shape != s.scale.shape for s in scalings) or len(basis.log.mean) != quantities:
         raise ValueError
-    parts = ("weights", "variances", "factor")
+    parts = ("weights", "variances", "factor", "elsewhere")
     tasks = {
         str(task["name"]): _task(blocks, task, *(tensors[f"task.{i}.{part}"] for part in parts))
         for i, task in enumerate(header["tasks"])
@@ -159,9 +189,16 @@ def _rebuilt(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
 
 
 def _task(
-    blocks: tuple[Block, ...], data: Mapping[str, Any], weights: Floats, variances: Floats, factor: Floats
+    blocks: tuple[Block, ...],
+    data: Mapping[str, Any],
+    weights: Floats,
+    variances: Floats,
+    factor: Floats,
+    elsewhere: Floats,
 ) -> Task:
     columns = sum(b.size for b in blocks)
+    if elsewhere.shape not in ((0,), (len(features.NAMES) + 1,)):
+        raise ValueError
     if weights.shape != (columns,) or variances.shape != (columns,) or factor.shape[1:] != (columns + 1,):
         raise ValueError
     noise, offset, centre, scale, widening = (
@@ -169,18 +206,26 @@ def _task(
     )
     if not np.isfinite([noise, offset, centre, scale, widening]).all():
         raise ValueError
-    if any(data[key] and data[key] not in features.NAMES for key in ("baseline", "least")):
+    if any(data[key] and data[key] not in features.NAMES for key in _QUANTITIES):
         raise ValueError
     fitted = Fitted(
         blocks, weights, factor, variances, noise, offset, centre, scale, bool(data["log"]), widening,
         int(data["samples"]), int(data["dropped"]),
     )  # fmt: skip
-    return Task(fitted, str(data["unit"]), str(data["baseline"]), str(data["least"]))
+    baseline, least, most = (str(data[key]) for key in _QUANTITIES)
+    return Task(fitted, str(data["unit"]), baseline, least, most, elsewhere)
+
+
+def _kept(task: Task, networks: Described, values: Floats) -> Floats:
+    """Values between what the task can be at least and at most."""
+    if task.most:
+        values = np.minimum(values, _quantity(networks, task.most))
+    return np.maximum(values, _quantity(networks, task.least)) if task.least else values
 
 
 def _task_header(name: str, task: Task) -> dict[str, Any]:
     scalars = {key: getattr(task.fitted, key) for key in _SCALARS}
-    return {"name": name, "unit": task.unit, "baseline": task.baseline, "least": task.least, **scalars}
+    return {"name": name, "unit": task.unit, **{key: getattr(task, key) for key in _QUANTITIES}, **scalars}
 
 
 def _quantity(networks: Described, name: str) -> Floats:

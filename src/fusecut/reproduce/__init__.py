@@ -7,6 +7,7 @@ sub-command and is loaded only when asked for.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -42,7 +43,27 @@ GET: Final = {
 }
 """Parts of arXiv 2501.00636."""
 
+
+def _aiop(args: argparse.Namespace) -> Reproduced:
+    from fusecut.reproduce import aiop
+
+    def progress(step: str) -> None:
+        print(step, file=sys.stderr)
+
+    known = aiop.read_rows(args.rows) if args.rows is not None else []
+    have = {row.key for row in known}
+    seeds = 10 if args.full else 2
+    targets = aiop.targets(args.experiments or aiop.EXPERIMENTS, args.latencies, not args.full, progress)
+    found = []
+    for row in aiop.rows(targets, seeds, known, methods=args.methods or tuple(aiop.METHODS)):
+        found.append(row)
+        if row.key not in have and args.rows is not None:
+            aiop.append_row(args.rows, row)
+    return Reproduced([asdict(row) for row in found], partial(aiop.text, found))
+
+
 REPRODUCTIONS: Final[dict[str, Callable[[argparse.Namespace], Reproduced]]] = {
     "optimus": _optimus,
     **dict.fromkeys(GET, _get),
+    "aiop": _aiop,
 }

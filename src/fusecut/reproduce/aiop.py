@@ -10,7 +10,8 @@ Four experiments, each with 0, 10, 20 and 50 samples of the target:
 
 Methods: ``flops``; ``ridge``, the closed form on analytic features with the known tasks left out of it
 (with no sample: their geometric mean); ``trees``, boosted trees on graph statistics; ``blocks``, the closed form
-with the known tasks as features, which is what ``fusecut train predictor`` uses; ``gnn``, the graph network
+with the known tasks as features, which is what ``fusecut train predictor`` uses; ``sum``, non-negative
+coefficients on totals (:mod:`fusecut.predict.additive`); ``gnn``, the graph network
 with a K-Adapter (:mod:`fusecut.reproduce.aiop_gnn`).
 """
 
@@ -25,20 +26,24 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from fusecut.errors import UnknownNameError
+from fusecut.predict.additive import additive, fit_additive
 from fusecut.predict.baselines import boosted_trees, flops
 from fusecut.predict.basis import Basis, Described, describe_graphs
+from fusecut.predict.bundle import FOLDER
 from fusecut.predict.features import NAMES
 from fusecut.predict.metrics import Metrics, metrics
 from fusecut.predict.model import Model
 from fusecut.predict.spaces.families import member
 from fusecut.text import Column, render_table
 from fusecut.train.predictor import Latencies, describe, read_latencies, reference, some
-from fusecut.train.solved import Label
+from fusecut.train.solved import Label, read_labels
 from fusecut.units import parse_bytes
 
 Floats = NDArray[np.float64]
 Key = tuple[str, str, str, str, int]
 
+EXPERIMENTS: Final = ("device", "group", "space", "family", "buffer")
 SAMPLES: Final = (0, 10, 20, 50)
 LEARNT_FROM: Final = 1000
 TREE_SEEDS: Final = 3
@@ -47,7 +52,8 @@ TREE_SEEDS: Final = 3
 class Target(NamedTuple):
     """A task to be learnt: its networks and values, and a basis with the tasks that are known.
 
-    Predictors learn ``values / over``. ``zero_shot`` are predictions made before any sample.
+    Predictors learn ``values / over``. ``zero_shot`` and ``added`` are predictions made before any sample,
+    by ridge and by non-negative sums.
     """
 
     experiment: str
@@ -58,6 +64,7 @@ class Target(NamedTuple):
     over: Floats
     basis: Basis
     zero_shot: Floats
+    added: Floats
 
 
 @dataclass(frozen=True)
@@ -116,11 +123,19 @@ def _by_trees(target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64],
     return boosted_trees(target.networks[seen], learnt, target.networks[asked], seed) * target.over[asked]
 
 
+def _by_sum(target: Target, seen: NDArray[np.int64], asked: NDArray[np.int64], seed: int) -> Floats:
+    if not len(seen):
+        return target.added[asked]
+    coefficients = fit_additive(target.networks.raw[seen], target.values[seen])
+    return additive(coefficients, target.networks.raw[asked])
+
+
 METHODS: Final[dict[str, Method]] = {
     "flops": _by_flops,
     "ridge": _by_ridge,
     "trees": _by_trees,
     "blocks": _by_blocks,
+    "sum": _by_sum,
 }
 
 
@@ -131,11 +146,20 @@ def rows(
     samples: Sequence[int] = SAMPLES,
     methods: Sequence[str] = tuple(METHODS),
 ) -> Iterator[Row]:
-    """Rows of every target, method and number of samples; those that are known are given back as they are."""
+    """Rows of every target, method and number of samples up to half of its networks.
+
+    Rows that are known are given back as they are.
+
+    Raises:
+        UnknownNameError: no such method.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise UnknownNameError("method", name, METHODS)
     have = {row.key: row for row in known}
     for target in targets:
         for method in methods:
-            for count in samples:
+            for count in (n for n in samples if 2 * n <= len(target.values)):
                 key = (target.experiment, target.space, target.task, method, count)
                 yield have[key] if key in have else measured(target, method, METHODS[method], count, seeds)
 
@@ -212,7 +236,9 @@ def device_targets(spaces: Iterable[Measured], experiment: str = "device") -> It
                 model = Model(basis.without_tasks(), {}).learning("middle", networks, middle)
                 guess = model.predict("middle", networks).values
                 ones, left = np.ones(len(networks)), basis.without(*hidden)
-                yield Target(experiment, latencies.space, device, networks, latencies.values[i], ones, left, guess)
+                added = model.predict_elsewhere("middle", networks).values
+                values = latencies.values[i]
+                yield Target(experiment, latencies.space, device, networks, values, ones, left, guess, added)
 
 
 def space_targets(spaces: Sequence[Measured]) -> Iterator[Target]:
@@ -235,7 +261,8 @@ def _across(source: Measured, target: Measured, device: str) -> Target:
     guess = model.predict(device, here).values
     basis = plain.knowing(there, {device: known})
     name = f"{source.latencies.space} to {target.latencies.space}"
-    return Target("space", name, device, here, values, np.ones(len(here)), basis, guess)
+    added = model.predict_elsewhere(device, here).values
+    return Target("space", name, device, here, values, np.ones(len(here)), basis, guess, added)
 
 
 def solved_targets(labels: Sequence[Label], source: str = "mobilenet_v2", size: str = "256KiB") -> Iterator[Target]:
@@ -265,11 +292,42 @@ def _solved(
     here: NDArray[np.bool_],
 ) -> Target:
     """A target whose known task is the same label, relative to unfused DRAM, on other networks."""
-    ratio, plain = values / unfused, Basis.of(space, networks)
+    ratio, plain = values / unfused, Basis.of(space, networks).without_linear()
     model = Model(plain, {}).learning("source", networks[there], ratio[there])
-    guess = model.predict("source", networks[here]).values * unfused[here]
+    guess = np.clip(model.predict("source", networks[here]).values, 0, 1) * unfused[here]
     basis = plain.knowing(networks[there], {"source": np.log(ratio[there])})
-    return Target(experiment, space, task, networks[here], values[here], unfused[here], basis, guess)
+    added = additive(fit_additive(networks.raw[there], values[there]), networks.raw[here])
+    return Target(experiment, space, task, networks[here], values[here], unfused[here], basis, guess, added)
+
+
+def targets(
+    experiments: Sequence[str], latencies: Path | None, quick: bool, on_step: Callable[[str], None]
+) -> Iterator[Target]:
+    """The targets of experiments; those on measured devices only where there is a file of latencies.
+
+    ``quick`` takes every eighth of them.
+
+    Raises:
+        UnknownNameError: no such experiment, before anything is computed.
+    """
+    for name in experiments:
+        if name not in EXPERIMENTS:
+            raise UnknownNameError("experiment", name, EXPERIMENTS)
+    return _targets(experiments, latencies, quick, on_step)
+
+
+def _targets(
+    experiments: Sequence[str], latencies: Path | None, quick: bool, on_step: Callable[[str], None]
+) -> Iterator[Target]:
+    labels = read_labels(FOLDER / "solved.csv")
+    every: list[Iterator[Target]] = [t for t in (solved_targets(labels),) if {"family", "buffer"} & set(experiments)]
+    if latencies is not None and {"device", "group", "space"} & set(experiments):
+        spaces = measured_spaces(latencies, on_step)
+        every += [device_targets(spaces), device_targets(spaces, "group"), space_targets(spaces)]
+    chosen = (t for some in every for t in some if t.experiment in experiments)
+    for i, target in enumerate(chosen):
+        if not quick or i % 8 == 0 or target.experiment in ("family", "buffer"):
+            yield target
 
 
 def read_rows(path: Path) -> list[Row]:

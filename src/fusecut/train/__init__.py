@@ -1,8 +1,6 @@
-<<<<<<< HEAD
-"""Training of the learned parts: labelled groups, the validity network, the explainers that learn.
+"""Training of the learned parts: labelled groups, the validity network, the explainers that learn, predictors.
 
-``fusecut train ...``; needs the extra ``fusecut[gnn]``, except for the data set.
+What is bundled with the package is made here, by the commands that users have, too:
+``fusecut train ...``; needs the extra ``fusecut[gnn]``, except for the data set, and for predictors,
+which need ``fusecut[predict]``.
 """
-=======
-"""Training of the learned parts, on labels that our own solver computes or that a user brings."""
->>>>>>> 319fd1f (Predictors: Gaussian blocks in closed form, model files, training command, predict and rank)

@@ -27,6 +27,9 @@ from fusecut.units import parse_bytes
 
 Floats = NDArray[np.float64]
 
+_BOUNDS: Final = {"dram": ("floor", "unfused"), "layerwise": ("floor", "")}
+"""What a task of our solver is at least and at most, as quantities of the network."""
+
 FOLDS: Final = 5
 LEAST_FOR_FOLDS: Final = 10
 SCALED_BY: Final = 500
@@ -213,12 +216,12 @@ def train_families(rows: Sequence[Label]) -> Model:
     graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in rows})}
     asked = [(r, *_solved_task(r.task)) for r in rows]
     every = describe_graphs([graphs[r.family, r.seed] for r, _, _ in asked], [size for _, _, size in asked])
-    model = Model(Basis.of(SOLVED, every), {})
+    model = Model(Basis.of(SOLVED, every).without_linear(), {})
     values = np.array([float(r.value) for r in rows])
     for task in sorted({task for _, task, _ in asked}):
         of_task = np.array([t == task for _, t, _ in asked])
-        least = "floor" if task in ("dram", "layerwise") else ""
-        model = model.learning(task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", least)
+        bounds = _BOUNDS.get(task, ("", ""))
+        model = model.learning(task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", bounds)
     return replace(model, notes=_notes(len(graphs)))
 
 
