@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fusecut.predict.metrics import metrics
 from fusecut.predict.model import Model
 from fusecut.predict.spaces import fbnet
 from fusecut.train.predictor import cross_validated, describe, read_latencies, train
+from fusecut.zoo import path as zoo_file
 
 DATA = Path(os.environ.get("FUSECUT_LATENCIES", "../shared/data/hardware_latency.npz"))
 measured = pytest.mark.skipif(not DATA.is_file(), reason="measured latencies are not part of the project")
@@ -151,3 +153,30 @@ def test_cross_validation_predicts_only_what_it_did_not_see() -> None:
     noise = np.random.default_rng(1).random(60)
     found = cross_validated(Model(bundled("fbnet").basis, {}), networks, noise, np.random.default_rng(0))
     assert abs(found.srcc) < 0.5
+
+
+def test_rank_puts_the_cheaper_network_of_a_folder_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("resnet18", "squeezenet1_1"):
+        (tmp_path / f"{name}.onnx").write_bytes(zoo_file(name).read_bytes())
+    assert main(f"rank {tmp_path} --task dram@256KiB --format json".split()) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(row["network"]).stem for row in found] == ["squeezenet1_1", "resnet18"]
+
+
+def test_a_folder_without_networks_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(f"rank {tmp_path} --task dram@256KiB".split()) == 2
+    assert "has no .onnx file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [("dram@1KiB", "beyond what was learnt"), ("eyeris", "eyeriss"), ("dram@x", "not a size"), ("dram", "dram@SIZE")],
+)
+def test_a_task_that_cannot_be_predicted_says_why(task: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "mobilenet_v2:1", "--task", task]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_networks_of_two_spaces_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", f"fbnet:{archs(1)[0]}", "mobilenet_v2:1", "--task", "eyeriss"]) == 2
+    assert "one space at a time" in capsys.readouterr().err
