@@ -7,6 +7,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from fusecut.bonds import components
 from fusecut.explain.features import feature_names
 from fusecut.explain.gnn import Trained, ValidityModel, ValidityNet
 from fusecut.ir import Group
@@ -28,7 +29,8 @@ def untrained(scheme: str = "lbdf", seed: int = 0) -> ValidityModel:
 
 @cache
 def met(seed: int, ops: int = 9) -> tuple[Problem, tuple[Group, ...]]:
-    """A small random problem, and groups of two ops or more that a random search meets."""
+    """A small random problem, and groups of two ops or more that a random search meets; last the largest
+    connected part of the network."""
     problem = random_problem(seed, ops)
     rng = np.random.default_rng(seed)
     plans = RandomSearch().propose(problem, rng)
@@ -36,4 +38,5 @@ def met(seed: int, ops: int = 9) -> tuple[Problem, tuple[Group, ...]]:
     for _ in range(12):
         plan = next(plans).partition
         groups.update(group for group in (plan.groups if plan else ()) if group & (group - 1))
-    return problem, tuple(sorted(groups | {problem.graph.everything}))
+    whole = max(components(problem.graph, problem.graph.everything), key=int.bit_count)
+    return problem, (*sorted(groups - {whole}), whole)

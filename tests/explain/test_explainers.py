@@ -153,20 +153,20 @@ def test_rg_does_not_choose_in_groups_of_three(taught: Path) -> None:
 
 @pytest.mark.parametrize("name", ["pg", "rg"])
 def test_weights_taught_with_another_network_are_refused(name: str, taught: Path) -> None:
-    problem, _ = met(0)
+    problem, groups = met(0)
     other = explainer(name, taught, untrained(seed=1))
     with pytest.raises(WeightsError, match="was taught with another validity network"):
-        other.scores(problem, problem.graph.everything, np.random.default_rng(0))
+        other.scores(problem, groups[-1], np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("name", ["pg", "rg"])
 def test_weights_of_another_explainer_are_refused(name: str, taught: Path) -> None:
-    problem, _ = met(0)
+    problem, groups = met(0)
     other = {"pg": "rg", "rg": "pg"}[name]
     file = taught / f"{other}.safetensors"
     confused = PGExplainer(MODEL, file) if name == "pg" else RGExplainer(MODEL, file)
     with pytest.raises(WeightsError, match=f"holds '{other}' weights: expected '{name}'"):
-        confused.scores(problem, problem.graph.everything, np.random.default_rng(0))
+        confused.scores(problem, groups[-1], np.random.default_rng(0))
 
 
 def test_a_group_without_edges_has_no_scores(taught: Path) -> None:

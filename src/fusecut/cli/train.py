@@ -24,6 +24,7 @@ def train_command(commands: Commands[Parser]) -> None:
     train_predictor_command(what)
     train_devices_command(what)
     train_families_command(what)
+    _judge_command(what)
 
 
 def _dataset_command(commands: Commands[Parser]) -> None:
@@ -66,12 +67,28 @@ def _explainer_command(commands: Commands[Parser]) -> None:
     p.set_defaults(run=run_explainer)
 
 
-def _shared_options(p: argparse.ArgumentParser) -> None:
+def _judge_command(commands: Commands[Parser]) -> None:
+    p = commands.add_parser(
+        "judge",
+        help="how good networks and explainers are",
+        description="Trains on parts of a data set, tries on the rest; compares the bundled explainers. Markdown.",
+        epilog="Example: fusecut train judge --scheme lbdf --data groups.npz --groups 200",
+    )
+    _shared_options(p, writes=False)
+    p.add_argument("--data", type=Path, metavar="FILE", help="a data set (default: make one)")
+    p.add_argument("--what", choices=("validity", "explainers"), default="validity", help="default: validity")
+    p.add_argument("--groups", type=count, default=200, metavar="N", help="of each network; infeasible ones in all")
+    p.add_argument("--epochs", type=count, default=8, metavar="N", help="of each training (default: 8)")
+    p.set_defaults(run=run_judge)
+
+
+def _shared_options(p: argparse.ArgumentParser, writes: bool = True) -> None:
     p.add_argument("--scheme", required=True, metavar="NAME", help="lbdf or brr")
     for flag, text in (("--networks", "learn from these (default: all teachers)"), ("--without", "not from these")):
         p.add_argument(flag, nargs="+", default=[], metavar="NAME", help=f"{text}; names of the zoo, or families")
     p.add_argument("--seed", type=count, default=0, metavar="N", help="default: 0")
-    p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write")
+    if writes:
+        p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write")
     p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
 
 
@@ -103,6 +120,22 @@ def run_explainer(args: argparse.Namespace) -> int:
         return command.explainer(args.name, model, samples, args.groups, args.seed, _report(args))
 
     return _written(args, taught)
+
+
+def run_judge(args: argparse.Namespace) -> int:
+    """Print a table, row by row as it is found."""
+    from fusecut.train import command
+
+    samples = command.given(args.data, args.scheme, _networks(args), args.seed, _report(args))
+    if args.what == "explainers":
+        rows, headings = command.judged_explainers(samples, args.groups, args.seed), command.EXPLAINER_HEADINGS
+    else:
+        rows = command.judged_validity(samples, args.groups, args.epochs, args.seed, _report(args))
+        headings = command.VALIDITY_HEADINGS
+    terminal.emit(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
+    for row in rows:
+        terminal.emit(f"| {' | '.join(row)} |")
+    return terminal.OK
 
 
 def _written(args: argparse.Namespace, made: Callable[[], tuple[bytes, str]]) -> int:

@@ -97,7 +97,7 @@ class Policy(nn.Module):
 
     def actions(self, place: Place, chosen: Tensor, seeds: Tensor) -> Tensor:
         """Log-probabilities for selected sets (B, n) that grew from ``seeds`` (B): add each node, or,
-        in the last column, stop; (B, n + 1). Only nodes of the boundary can be added."""
+        in the last column, stop; (B, n + 1). Only nodes of the boundary can be added; without any, stop."""
         ranks = torch.stack([place.rank[:, seeds].t(), chosen.float() @ place.rank.t()], dim=-1)
         h = self.project(place.nodes) + self.from_ranks(ranks)
         for block in self.blocks:
@@ -108,7 +108,8 @@ class Policy(nn.Module):
         go = self.go((weight * h).sum(1)).log_softmax(-1)
         which = self.add(h).squeeze(-1).masked_fill(~boundary, NEVER).log_softmax(-1)
         adds = (which + go[:, :1]).masked_fill(~boundary, NEVER)
-        return torch.cat([adds, go[:, 1:]], dim=1)
+        stop = go[:, 1:].masked_fill(~boundary.any(1, keepdim=True), 0.0)
+        return torch.cat([adds, stop], dim=1)
 
 
 class Grown(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,10 @@ EXPLAINERS: Final = ("pg", "rg")
 
 DEFAULT_GROUPS: Final = 900
 """Most groups of each network."""
+
+
+VALIDITY_HEADINGS: Final = ("trained on", "tried on", "samples", "accuracy", "F1", "calibration error")
+EXPLAINER_HEADINGS: Final = ("explainer", "groups", "AUC", "rank correlation", "flat", "seconds")
 
 
 def dataset(scheme: str, networks: tuple[str, ...], groups: int, seed: int, report: Report | None) -> tuple[bytes, str]:
@@ -99,3 +103,32 @@ def explainer(
     else:
         content = train_rg(model, taught, RGSettings(seed=seed), report)
     return content, f"taught on {len(taught):,} infeasible groups"
+
+
+def judged_validity(
+    samples: Samples, groups: int, epochs: int, seed: int, report: Report | None
+) -> Iterator[list[str]]:
+    """The table of docs/validity.md, row by row, on at most so many groups of each network."""
+    require_gnn()
+    from fusecut.train.judge import fewer, validity_rows
+    from fusecut.train.validity import Settings
+
+    for row in validity_rows(fewer(samples, groups, seed), Settings(epochs=epochs, seed=seed), report):
+        q = row.quality
+        yield [row.trained_on, row.tried_on, f"{q.samples:,}", f"{q.accuracy:.2%}", f"{q.f1:.3f}", f"{q.ece:.3f}"]
+
+
+def judged_explainers(samples: Samples, groups: int, seed: int) -> Iterator[list[str]]:
+    """The table of docs/explainers.md, row by row, on so many infeasible groups; bundled weights."""
+    require_gnn()
+    from fusecut.train.judge import agreements, questions
+
+    for name, found in agreements(questions(samples, groups, seed), seed):
+        yield [
+            name,
+            f"{found.groups}",
+            f"{found.auc:.3f}",
+            f"{found.rank:.3f}",
+            f"{found.flat}",
+            f"{found.seconds:.3f}",
+        ]

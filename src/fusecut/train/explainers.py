@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from fusecut.explain.features import FEATURES_VERSION, Batch, Ints, batch_of
-from fusecut.explain.gnn import ValidityModel, one_thread
+from fusecut.explain.gnn import ValidityModel, ValidityNet, one_thread
 from fusecut.explain.pgexplainer import KIND as PG
-from fusecut.explain.pgexplainer import edge_network
+from fusecut.explain.pgexplainer import edge_inputs, edge_network
 from fusecut.explain.weights_file import weights_bytes
 from fusecut.ir import Graph, Group
 from fusecut.train.dataset import Samples
@@ -67,7 +67,7 @@ class PGSettings:
 
     epochs: int = 15
     batch: int = 16
-    learning_rate: float = 3e-3
+    learning_rate: float = 3e-4
     edge_size: float = 0.05
     edge_ent: float = 0.1
     seed: int = 0
@@ -77,12 +77,15 @@ def train_pg(model: ValidityModel, taught: list[Case], settings: PGSettings, on_
     """The weights of a PGExplainer, as a file. Interrupted, it keeps what was learned so far.
 
     The library's class does the training, on a copy of the network, its options set on the instance
-    (they are attributes of the class, and would leak into the next one). Groups go in batches.
+    (they are attributes of the class, and would leak into the next one). Groups go in batches. The copy
+    computes the same from embeddings scaled to about 1: on those of the network itself, which are in the
+    tens, the mask saturates in the first steps and learns nothing more.
     """
+    scale = _embedding_scale(model, taught)
     with one_thread(), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Converting a tensor")  # the library's own float(loss)
         torch.manual_seed(settings.seed)
-        algorithm, network = _pg_algorithm(model, settings), copy.deepcopy(model.network)
+        algorithm, network = _pg_algorithm(model, settings), _scaled_down(model, scale)
         order = np.random.default_rng(settings.seed)
         try:
             for epoch in range(settings.epochs):
@@ -97,8 +100,27 @@ def train_pg(model: ValidityModel, taught: list[Case], settings: PGSettings, on_
                 on_progress("interrupted: keeping what was learned so far")
     plain = edge_network(model.network.out.in_features)
     plain.load_state_dict(algorithm.mlp.state_dict())
+    with torch.no_grad():
+        plain[0].weight /= scale
     header = {"scheme": model.trained.scheme, "validity_sha256": model.fingerprint, "seed": settings.seed}
     return weights_bytes(plain.state_dict(), PG, FEATURES_VERSION, header)
+
+
+def _embedding_scale(model: ValidityModel, taught: list[Case]) -> float:
+    """Root mean square of what PGExplainer sees of nodes."""
+    with torch.no_grad():
+        seen = [edge_inputs(model.network, case.x, torch.from_numpy(case.batch.edges)) for case in taught]
+    return max(float(torch.cat(seen).square().mean().sqrt()), 1e-6)
+
+
+def _scaled_down(model: ValidityModel, scale: float) -> ValidityNet:
+    """A network that computes the same, with embeddings of its nodes smaller by a factor: ReLU keeps scale."""
+    network = copy.deepcopy(model.network)
+    with torch.no_grad():
+        for parameter in network.convs[-1].parameters():
+            parameter /= scale
+        network.hidden.weight *= scale
+    return network
 
 
 def _pg_algorithm(model: ValidityModel, settings: PGSettings) -> Any:

@@ -147,7 +147,7 @@ class _Teacher:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), 1.0)
         optimiser.step()
-        return float(loss)
+        return float(loss.detach())
 
     def _example(self, lesson: Lesson) -> list[int]:
         """The best of several random neighbourhoods of a random seed, as an order of nodes."""
