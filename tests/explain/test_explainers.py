@@ -169,6 +169,15 @@ def test_weights_of_another_explainer_are_refused(name: str, taught: Path) -> No
         confused.scores(problem, groups[-1], np.random.default_rng(0))
 
 
+def test_gnnexplainer_tells_edges_apart_where_the_network_is_surer_than_a_float_can_tell() -> None:
+    problem, groups = met(1)
+    model = untrained()
+    with torch.no_grad():
+        model.network.out.bias.copy_(torch.tensor([0.0, 500.0]))
+    scores = GNNExplainer(model, epochs=3).scores(problem, groups[-1], np.random.default_rng(0))
+    assert len(set(scores.values())) == len(scores) > 1
+
+
 def test_a_group_without_edges_has_no_scores(taught: Path) -> None:
     problem, _ = met(0)
     for name in NAMES:

@@ -47,7 +47,7 @@ REFUSED = {
     "was labelled under 'lbdf', not 'brr': make one for this scheme": ["validity", "--scheme", "brr"],
     "has groups of alexnet, mobilenet_v1 only": ["validity", "--scheme", "lbdf", "--networks", "vgg16"],
     "unknown network or family 'resnet19'": ["validity", "--scheme", "lbdf", "--networks", "resnet19"],
-    "unknown taught explainer 'gp': did you mean 'pg'?": ["explainer", "--name", "gp", "--scheme", "lbdf"],
+    "unknown taught explainer 'gp'. Known: pg, rg": ["explainer", "--name", "gp", "--scheme", "lbdf"],
     "cannot read weights none.safetensors": [
         "explainer", "--name", "pg", "--scheme", "lbdf", "--validity", "none.safetensors"
     ],

@@ -24,6 +24,9 @@ _FURTHEST: Final = 30.0
 """Logit of an edge that the mask rules out, or in, for sure."""
 
 
+_MARGIN: Final = 2.0
+
+
 @dataclass(frozen=True)
 class GNNExplainer:
     """Scores are the logits of an edge mask m that minimises
@@ -31,7 +34,9 @@ class GNNExplainer:
         cross-entropy(network(group under m), "infeasible") + edge_size sum(m) + edge_ent mean entropy(m)
 
     by ``epochs`` steps of Adam, through ``torch_geometric.explain``. The class explained is always
-    "infeasible", even where the network is wrong about the group. The weights of the two penalties are
+    "infeasible", even where the network is wrong about the group. Logits are divided so that their margin
+    is at most 2: where the network is surer than a float can tell, no gradient would reach the mask, and
+    the library would leave it at zero for good. The weights of the two penalties are
     not the library's defaults, which explain badly; how they were chosen is in docs/explainers.md.
     O(epochs (V + E)) for a group.
     """
@@ -56,17 +61,20 @@ class GNNExplainer:
             return {}
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
-            explained = self._explainer(model)(x, edge_index, target=torch.tensor([1]))
+            explained = self._explainer(model.network, x, edge_index)(x, edge_index, target=torch.tensor([1]))
         mask = _logits(explained.edge_mask.numpy())
         return dict(zip(edges(problem.graph, group), mask.tolist(), strict=True))
 
-    def _explainer(self, model: ValidityModel) -> Any:
+    def _explainer(self, network: Any, x: Any, edge_index: Any) -> Any:
         """On a copy of the network: PyTorch Geometric leaves traces in the modules that it explains."""
+        import torch
         from torch_geometric.explain import Explainer
         from torch_geometric.explain import GNNExplainer as Algorithm
 
+        with torch.no_grad():
+            fits, does_not = network(x, edge_index)[0].tolist()
         return Explainer(
-            copy.deepcopy(model.network),
+            copy.deepcopy(network).tempered(max(1.0, (does_not - fits) / _MARGIN)),
             algorithm=Algorithm(self.epochs, self.learning_rate, edge_size=self.edge_size, edge_ent=self.edge_ent),
             explanation_type="phenomenon",
             edge_mask_type="object",
