@@ -44,7 +44,7 @@ class GNNExplainer:
     model: ValidityModel | None = None
     epochs: int = 30
     learning_rate: float = 0.1
-    edge_size: float = 5.0
+    edge_size: float = 0.05
     edge_ent: float = 0.1
 
     name = "gnne"
