@@ -221,6 +221,9 @@ def test_a_table_is_printed_written_and_resumed(tmp_path: Path, capsys: pytest.C
     before = (tmp_path / "rows.jsonl").read_text()
     assert command(*arguments, *files) == 0
     assert (tmp_path / "rows.jsonl").read_text() == before
+    capsys.readouterr()
+    assert command("table4", "--show", "--rows", str(tmp_path / "rows.jsonl")) == 0
+    assert capsys.readouterr().out == printed
 
 
 def test_json_is_one_object_list_with_the_gap(capsys: pytest.CaptureFixture[str]) -> None:
@@ -244,6 +247,7 @@ def test_table_1_and_figure_3_come_from_the_groups_a_random_search_meets(
     [
         (("table4", "--methods", "rnadom"), "unknown method 'rnadom': did you mean 'random'?"),
         (("table4", "--networks", "alexnet"), "unknown network of the paper 'alexnet'"),
+        (("table4", "--show"), "--show needs a file of earlier runs: --rows FILE"),
         (("table4", "--seeds", "0"), "--seeds and --plans must be at least 1"),
         (("table4", "--methods", "random", "--figure", "x.svg", "--searchers", "local"), "table4 has no figure"),
     ],

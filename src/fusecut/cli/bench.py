@@ -102,6 +102,7 @@ def _get_commands(what: Commands[Parser]) -> None:
             "--dataset", type=Path, metavar="FILE", help="table1, figure3: groups from fusecut train dataset"
         )
         p.add_argument("--rows", type=Path, metavar="FILE", help="keep every run here, and go on from what is there")
+        p.add_argument("--show", action="store_true", help="show what is in the file of --rows, and run nothing")
         p.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
         p.add_argument("-o", "--output", type=Path, metavar="FILE.md", help="write the tables as Markdown")
         p.add_argument("--figure", type=Path, metavar="FILE", help="figures: draw into .svg, .pdf or .png")

@@ -31,6 +31,11 @@ class Table:
     plans: int
     methods: tuple[str, ...] = ALL
 
+    def has(self, case: Case) -> bool:
+        """Whether a case belongs here, whatever its plans."""
+        same = (case.scheme, case.buffer) == (self.scheme, self.buffer)
+        return same and case.network in self.networks and case.searcher in self.searchers
+
     def cases(self, effort: Effort) -> list[Case]:
         """The cells, cheapest searcher first."""
         networks = self.networks[: effort.networks]

@@ -14,7 +14,7 @@ from fusecut.report.plots import Panel
 from fusecut.reproduce.get import curves, groups, tables
 from fusecut.reproduce.get.cases import FIGURE5, FULL, QUICK, TABLES, USUAL, Effort, needs_gnn
 from fusecut.reproduce.get.published import NETWORKS
-from fusecut.reproduce.get.runs import Case, Row, gathered, read_rows, run
+from fusecut.reproduce.get.runs import Case, Row, cases_of, gathered, read_rows, run
 from fusecut.reproduce.result import Reproduced
 from fusecut.text import Column
 
@@ -37,6 +37,8 @@ def reproduced(args: argparse.Namespace) -> Reproduced:
         return _groups(args)
     if args.figure is not None and args.what != "figure5":
         raise FusecutError(f"{args.what} has no figure: leave out --figure")
+    if args.show and not read_rows(args.rows):
+        raise FusecutError("--show needs a file of earlier runs: --rows FILE")
     return _figure5(args) if args.what == "figure5" else _table(args)
 
 
@@ -55,8 +57,9 @@ def _table(args: argparse.Namespace) -> Reproduced:
     if args.searchers:
         table = replace(table, searchers=tuple(args.searchers))
     methods, missing = _methods(args, table.methods)
-    cases = table.cases(effort)
-    rows = _rows(args, cases, methods, effort)
+    known = read_rows(args.rows)
+    cases = [case for case in cases_of(known) if table.has(case)] if args.show else table.cases(effort)
+    rows = known if args.show else _run(args, known, cases, methods, effort)
     found = tables.cells(rows, cases, methods)
     verdicts = tables.verdict_lines(tables.verdicts(rows, found, methods))
     title = f"{args.what}: {table.title}"
@@ -73,7 +76,9 @@ def _figure5(args: argparse.Namespace) -> Reproduced:
     methods, missing = _methods(args, CURVE_METHODS)
     cases = [case._replace(plans=effort.plans_of(case.searcher, case.plans)) for case in FIGURE5]
     cases = cases[: effort.networks]
-    rows = _rows(args, cases, methods, effort)
+    known = read_rows(args.rows)
+    cases = [case for case in cases_of(known) if case in FIGURE5] if args.show else cases
+    rows = known if args.show else _run(args, known, cases, methods, effort)
     sheet: tables.Sheet = ("figure5: best plan so far, fusible MB", _quarters(), curves.lines(rows, cases, methods))
     data = [asdict(panel) for panel in curves.panels(rows, cases, methods)]
     return _answer(data, [sheet], missing, curves.panels(rows, cases, methods))
@@ -114,8 +119,9 @@ def _page(sheets: Sequence[tables.Sheet], below: str) -> str:
     return f"{tables.markdown(sheets)}{below}"
 
 
-def _rows(args: argparse.Namespace, cases: Sequence[Case], methods: Sequence[str], effort: Effort) -> list[Row]:
-    known = read_rows(args.rows)
+def _run(
+    args: argparse.Namespace, known: list[Row], cases: Sequence[Case], methods: Sequence[str], effort: Effort
+) -> list[Row]:
     fresh = run(cases, methods, effort.seeds, known, effort.limits())
     return gathered(fresh, known, args.rows, _note(args))
 

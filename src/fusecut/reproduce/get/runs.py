@@ -124,6 +124,12 @@ class Row:
         return self.network, self.scheme, self.buffer, self.searcher, self.method, self.seed, self.plans
 
 
+def cases_of(rows: Iterable[Row]) -> list[Case]:
+    """The cases that rows are of, in their order; those of the exact search aside."""
+    cases = (Case(r.network, r.scheme, r.buffer, r.searcher, r.plans) for r in rows if r.searcher != "exact")
+    return list(dict.fromkeys(cases))
+
+
 class Tally:
     """A splitter that counts: groups asked for, groups split, explanations made on the way."""
 
