@@ -169,6 +169,11 @@ def test_the_papers_figure_stands_beside_ours(rows: list[Row]) -> None:
     assert (cell.method, cell.published_mb) == ("random", 3.839)
 
 
+@pytest.mark.parametrize(("reduction", "text"), [(0.1234, "-12.3 %"), (-0.1, "+10.0 %"), (1e-9, "0.0 %"), (None, "")])
+def test_a_reduction_is_shown_as_the_change_it_is(reduction: float | None, text: str) -> None:
+    assert tables.signed(reduction) == text
+
+
 def test_a_method_that_always_wins_is_significant_and_the_plain_one_has_no_p(rows: list[Row]) -> None:
     many = [replace(r, seed=r.seed + 3 * k) for k in range(4) for r in rows if r.method in ("", "random")]
     won = [replace(r, method="cost_guided", fusible_bytes=r.fusible_bytes - 1 - r.seed) for r in many if r.method]

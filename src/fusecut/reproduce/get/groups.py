@@ -81,10 +81,11 @@ def lines(rows: list[Share]) -> list[list[str]]:
 
 
 def panel(rows: list[Share]) -> Panel:
-    """Share of feasible groups against the buffer, a line for each network."""
+    """Share of feasible groups against the buffer, a line for each network of the paper."""
     drawn = tuple(
         Line(row.network, tuple(n / 1024 for n, _ in row.feasible), tuple(100 * share for _, share in row.feasible))
         for row in rows
+        if row.published_groups is not None
     )
     ticks = tuple((n / 1024, f"{n // 1024}") for n, _ in rows[0].feasible)
     return Panel(f"groups that fit under {rows[0].scheme}", "buffer, KiB", "%", drawn, y_log=False, x_ticks=ticks)

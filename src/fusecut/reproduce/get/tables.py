@@ -136,7 +136,7 @@ def lines(found: Sequence[Cell]) -> list[list[str]]:
 
 def signed(reduction: float | None) -> str:
     """A reduction as the change it is: -12.3 % moves less."""
-    return "" if reduction is None else f"{-100 * reduction:+.1f} %"
+    return "" if reduction is None else f"{round(-100 * reduction, 1) + 0.0:+.1f} %".replace("+0.0", "0.0")
 
 
 @dataclass(frozen=True)
