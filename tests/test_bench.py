@@ -147,7 +147,7 @@ def test_the_command_prints_a_table_and_writes_rows(capsys: pytest.CaptureFixtur
     ("arguments", "says"),
     [
         (("--seeds", "0"), "--seeds and --max-plans must be at least 1"),
-        (("--splitters", "rg"), "unknown splitter 'rg'"),
+        (("--splitters", "axe"), "unknown splitter 'axe'"),
         (("--networks", "nowhere.onnx"), "nowhere.onnx: no such file"),
         (("--rows", "nowhere.json"), "cannot read rows from nowhere.json"),
         (("-o", "no/such/folder/rows.json"), "cannot write"),

@@ -53,7 +53,7 @@ def run_bench(args: argparse.Namespace) -> int:
     if args.output is not None:
         write_text(args.output, written(rows, args.output))
     commands.draw_gaps(rows, args.figure)
-    terminal.emit(text(rows, *terminal.screen()))
+    terminal.emit(text(rows, *terminal.screen(otherwise=150)))
     return terminal.OK
 
 

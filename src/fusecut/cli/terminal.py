@@ -31,7 +31,7 @@ def verdict(objection: str) -> int:
     return NO if objection else OK
 
 
-def screen() -> tuple[int, bool]:
-    """Width to print at, and whether to use colour: only on a terminal."""
+def screen(otherwise: int = 100) -> tuple[int, bool]:
+    """Width to print at (``otherwise`` where there is no terminal), and whether to use colour: only on a terminal."""
     terminal = sys.stdout.isatty()
-    return (max(60, get_terminal_size().columns) if terminal else 100), terminal and "NO_COLOR" not in os.environ
+    return (max(60, get_terminal_size().columns) if terminal else otherwise), terminal and "NO_COLOR" not in os.environ
