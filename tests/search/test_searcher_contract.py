@@ -12,7 +12,18 @@ from numpy.random import Generator
 from fusecut.errors import FusecutError
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search import NSGA2, Annealing, Exact, Greedy, LazyExact, LocalSearch, Proposal, RandomSearch, Searcher
+from fusecut.search import (
+    NSGA2,
+    Annealing,
+    Exact,
+    Greedy,
+    LazyExact,
+    LocalSearch,
+    Online,
+    Proposal,
+    RandomSearch,
+    Searcher,
+)
 from fusecut.search.encoding import random_plan
 from fusecut.split import CostGuided
 from fusecut.testing import SearcherContract, random_problem
@@ -51,6 +62,11 @@ class TestAnnealing(SearcherContract):
 class TestGreedy(SearcherContract):
     def make(self) -> Searcher:
         return Greedy()
+
+
+class TestOnline(SearcherContract):
+    def make(self) -> Searcher:
+        return Online()
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,9 @@ def test_the_contract_catches_a_searcher_that_breaks_a_rule(
         lambda: Annealing(hot=0.1, cold=0.2),
         lambda: Annealing(hot=float("inf")),
         lambda: CostGuided(0),
+        lambda: Online(tolerance=-1),
+        lambda: Online(questions=-0.5),
+        lambda: Online(questions=float("nan")),
     ],
 )
 def test_settings_that_cannot_work_are_refused(make: Callable[[], object]) -> None:
