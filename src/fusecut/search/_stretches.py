@@ -100,10 +100,10 @@ def _neighbours(first: list[Group], second: list[Group], apart: int) -> Iterator
 class Stretches:
     """All stretches worth a look; the filter is here.
 
-    From an ideal, ops are added one at a time, from ideal to ideal. A stretch is grown only while the
-    bytes that each of its groups moves again, at least, beyond what its ops move again alone, are not more
-    than those that would cross at the cheapest ideal inside it: what is longer would rather be cut there.
-    Asks the model for every op alone. O(pairs of ideals within reach).
+    From an ideal, ops are added one at a time, from ideal to ideal. What the groups of a stretch move again,
+    at least, beyond what their ops move again alone, is its excess. A stretch is grown only while its excess
+    is not more than that of its beginning up to any ideal inside and the bytes that would cross there: what
+    is longer would rather be cut. Asks the model for every op alone. O(pairs of ideals within reach).
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -142,9 +142,10 @@ class Stretches:
                 if end not in seen:
                     seen.add(end)
                     grown = self._with(parts, op)
-                    if self.again[grown[-1].group] - grown[-1].alone_bytes <= least:
+                    excess = sum(max(0, self.again[part.group] - part.alone_bytes) for part in grown)
+                    if excess <= least:
                         yield Stretch(end, tuple(part.group for part in grown))
-                        stack.append((end, grown, min(least, self._crossing[end])))
+                        stack.append((end, grown, min(least, excess + self._crossing[end])))
 
     def _with(self, parts: list[_Part], op: int) -> list[_Part]:
         """The parts with one more op, which may connect some of them; the part that holds it comes last."""
