@@ -102,8 +102,8 @@ class Stretches:
 
     From an ideal, ops are added one at a time, from ideal to ideal. What the groups of a stretch move again,
     at least, beyond what their ops move again alone, is its excess. A stretch is grown only while its excess
-    is not more than that of its beginning up to any ideal inside and the bytes that would cross there: what
-    is longer would rather be cut. Asks the model for every op alone. O(pairs of ideals within reach).
+    is not more than that of the two stretches it would be cut into at any ideal on the way, and the bytes that
+    would cross there. Asks the model for every op alone. O(pairs of ideals within reach).
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -112,17 +112,19 @@ class Stretches:
         self.again: dict[Group, int] = {}
         self._alone = [self._alone_bytes(1 << op) for op in range(len(self.graph))]
         self._crossing = {ideal: self._crossing_bytes(ideal) for ideal in self.ideals}
+        self._excess: dict[Group, dict[Group, int]] = {}
         self._next = {ideal: self._added(ideal) for ideal in self.ideals}
 
     def from_each(self) -> dict[Group, list[Stretch]]:
         """Stretches by the ideal where they start, for ideals that some stretch leads to."""
-        found: dict[Group, list[Stretch]] = {}
+        every: dict[Group, list[Stretch]] = {}
+        for ideal in reversed(self.ideals):
+            every[ideal] = list(self._from(ideal))
         reached = {0}
         for ideal in self.ideals:
             if ideal in reached:
-                found[ideal] = list(self._from(ideal))
-                reached.update(stretch.end for stretch in found[ideal])
-        return found
+                reached.update(stretch.end for stretch in every[ideal])
+        return {ideal: every[ideal] for ideal in self.ideals if ideal in reached}
 
     def _added(self, ideal: Group) -> list[int]:
         """Ops that lead to another of the ideals."""
@@ -132,20 +134,30 @@ class Stretches:
                 near |= 1 << i
         return [op for op in bits(near) if ideal | 1 << op in self._crossing]
 
-    def _from(self, ideal: Group) -> Iterator[Stretch]:
-        seen = {ideal}
-        stack: list[tuple[Group, list[_Part], int]] = [(ideal, [], NEVER_BYTES)]
+    def _from(self, start: Group) -> Iterator[Stretch]:
+        found = self._excess[start] = {}
+        seen = {start}
+        stack: list[tuple[Group, list[_Part], tuple[Group, ...]]] = [(start, [], ())]
         while stack:
-            at, parts, least = stack.pop()
+            at, parts, inside = stack.pop()
             for op in self._next[at]:
                 end = at | 1 << op
                 if end not in seen:
                     seen.add(end)
                     grown = self._with(parts, op)
                     excess = sum(max(0, self.again[part.group] - part.alone_bytes) for part in grown)
-                    if excess <= least:
+                    if excess < NEVER_BYTES // 2 and excess <= self._cut(start, inside, end):
+                        found[end] = excess
                         yield Stretch(end, tuple(part.group for part in grown))
-                        stack.append((end, grown, min(least, excess + self._crossing[end])))
+                        stack.append((end, grown, (*inside, end)))
+
+    def _cut(self, start: Group, inside: tuple[Group, ...], end: Group) -> int:
+        """The excess of the best two stretches that this one would be cut into, and what crosses between them."""
+        cuts = (
+            self._excess[start][ideal] + self._crossing[ideal] + self._excess[ideal].get(end, NEVER_BYTES)
+            for ideal in inside
+        )
+        return min(cuts, default=NEVER_BYTES)
 
     def _with(self, parts: list[_Part], op: int) -> list[_Part]:
         """The parts with one more op, which may connect some of them; the part that holds it comes last."""
