@@ -103,6 +103,11 @@ class BandSearch:
                 break
         return self._refusal() if best is None else self.planned(best, self.channels)
 
+    def one_band_bytes(self) -> int:
+        """The buffer in which one band holds everything, all images at once: then nothing moves twice."""
+        rows = self.facts.tables.size[self.facts.tables.clock(self.group)]
+        return self._held(_Banding(self.batch, rows, 1, frozenset()))[1]
+
     def _heights(self) -> list[list[_Banding]]:
         """From few bands to many; those of one height with nothing, all that is made, everything again."""
         rows = self.facts.tables.size[self.facts.tables.clock(self.group)]

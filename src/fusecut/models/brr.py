@@ -89,6 +89,11 @@ class Brr:
             lines.holdings(graph, group).tensors, {i: lines.accumulator_bytes(graph, i) for i in bits(group)}
         )
 
+    def touch_once_buffer_bytes(self, graph: Graph, group: Group, machine: Machine) -> int:
+        """A buffer in which the group moves everything once: that of line buffers, or of one band, if it is smaller."""
+        lines = self.lines.demand(graph, group).nbytes
+        return min(lines, self._search(graph, group, machine).one_band_bytes())
+
     def choosing_by(self, objective: Objective) -> Brr:
         return replace(self, objective=objective)
 

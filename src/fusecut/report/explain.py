@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from textwrap import wrap
 from typing import Final
 
 from fusecut.cost import Infeasible, Planned
 from fusecut.errors import PlanError
 from fusecut.ir import Graph, Group, bits
-from fusecut.models import Layerwise, LineBuffer
+from fusecut.models import Brr, Layerwise, LineBuffer
 from fusecut.partition import Partition
 from fusecut.schedule import Place
 from fusecut.solution import Solution
@@ -233,6 +235,7 @@ def _group_of(partition: Partition, op: int) -> int:
 def _levers(solution: Solution, partition: Partition, index: int, lines: LineBuffer) -> tuple[Lever, ...]:
     """Unions with a neighbouring group that save bytes, the smallest buffer first."""
     graph, group = partition.graph, partition.groups[index]
+    need = _needed(solution, graph, lines)
     found = []
     for other, mate in enumerate(partition.groups):
         union = group | mate
@@ -240,17 +243,25 @@ def _levers(solution: Solution, partition: Partition, index: int, lines: LineBuf
             continue
         saved = solution.planned[index].cost.dram_bytes + solution.planned[other].cost.dram_bytes
         saved -= graph.touch_once_bytes(union)
-        need = lines.demand(graph, union).nbytes
-        if saved > 0 and need > solution.machine.buffer_bytes:
-            found.append(Lever(f"fuse with group {other}", need, saved))
+        if saved > 0 and need(union) > solution.machine.buffer_bytes:
+            found.append(Lever(f"fuse with group {other}", need(union), saved))
     grown = _one_more(solution, partition, index, lines)
     return tuple(sorted([*found, *grown], key=lambda lever: (lever.buffer_bytes, -lever.saved_bytes, lever.change)))
+
+
+def _needed(solution: Solution, graph: Graph, lines: LineBuffer) -> Callable[[Group], int]:
+    """The buffer in which a group moves everything once under the plan's scheme."""
+    if solution.provenance.scheme not in ("brr", "mixed"):
+        return lambda group: lines.demand(graph, group).nbytes
+    bands = Brr(lines)
+    return cache(lambda group: bands.touch_once_buffer_bytes(graph, group, solution.machine))
 
 
 def _one_more(solution: Solution, partition: Partition, index: int, lines: LineBuffer) -> list[Lever]:
     """The group with the first op of a following group, where what is left of that group still runs."""
     graph, group = partition.graph, partition.groups[index]
-    model = Layerwise()
+    need = _needed(solution, graph, lines)
+    model = Brr(lines) if solution.provenance.scheme in ("brr", "mixed") else lines
     found = []
     for other, mate in enumerate(partition.groups):
         for op in bits(mate):
@@ -259,16 +270,15 @@ def _one_more(solution: Solution, partition: Partition, index: int, lines: LineB
                 continue
             if not graph.is_convex(union) or not graph.is_connected(rest):
                 continue
-            left = lines.plan(graph, rest, solution.machine)
+            left = model.plan(graph, rest, solution.machine)
             if isinstance(left, Infeasible) and not rest & (rest - 1):
-                left = model.plan(graph, rest, solution.machine)
+                left = Layerwise().plan(graph, rest, solution.machine)
             if isinstance(left, Infeasible):
                 continue
             before = solution.planned[index].cost.dram_bytes + solution.planned[other].cost.dram_bytes
             saved = before - graph.touch_once_bytes(union) - left.cost.dram_bytes
-            need = lines.demand(graph, union).nbytes
-            if saved > 0 and need > solution.machine.buffer_bytes:
-                found.append(Lever(f"take {graph.ops[op].name} from group {other}", need, saved))
+            if saved > 0 and need(union) > solution.machine.buffer_bytes:
+                found.append(Lever(f"take {graph.ops[op].name} from group {other}", need(union), saved))
     return found
 
 
