@@ -42,6 +42,9 @@ _PER_OP: Final = 4
 _ROUGH: Final = 0.003
 """The first plan need not be nearer than this to the best among the groups known."""
 
+_GAIN: Final = 0.999
+"""A round at all first ops that lowers the relaxation by less than this asks for more effort, too."""
+
 _ASKED_AT_ONCE: Final = 1000
 """Rounds that take so many steps put every group they find to the model, not only those that become useful."""
 
@@ -98,6 +101,7 @@ class Columns:
     def run(self, effort: int) -> Iterator[Proposal]:
         """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
         level, duals, busy = 0, Duals([0] * len(self.graph), {}), set(self.pricing.roots)
+        reached = float("inf")
         while self.pricing.steps < effort and not self.done:
             relaxed = self.master.relaxed()
             everywhere = len(busy) == len(self.pricing.roots)
@@ -107,11 +111,13 @@ class Columns:
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
             busy = found.roots
-            if found.new * _FEW >= len(self.graph) and busy:
+            gains = not everywhere or relaxed.nbytes < reached * _GAIN
+            if gains and found.new * _FEW >= len(self.graph) and busy:
                 continue
             busy = set(self.pricing.roots)
             if not everywhere:
                 continue
+            reached = relaxed.nbytes
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
                 if level == _PLAN_AT:

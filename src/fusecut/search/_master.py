@@ -83,6 +83,8 @@ class Master:
         """
         from scipy.optimize import Bounds, LinearConstraint, milp
 
+        if not groups:
+            return None
         costs = np.array([self.bytes_of[group] for group in groups], float)
         rules: list[Any] = [LinearConstraint(self._rows(groups), 1, 1)]
         rows = [[float(group in each) for group in groups] for each in apart]
