@@ -120,7 +120,11 @@ def _aiop_command(commands: Commands[Parser]) -> None:
     p.add_argument("--latencies", type=Path, metavar="FILE.npz", help="measured latencies; without, only our solver's")
     p.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="device group space family buffer")
     p.add_argument(
-        "--methods", nargs="+", default=[], metavar="NAME", help="flops ridge trees blocks sum (default: all)"
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="flops ridge trees blocks sum, gnn gnn-flops gnn-residual (default: the first five; all with --full)",
     )
     size = p.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="every eighth target, two seeds (the default)")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fusecut.reproduce.result import Reproduced
 from fusecut.units import parse_bytes
+
+if TYPE_CHECKING:
+    from fusecut.reproduce.aiop import Row
 
 
 def _optimus(args: argparse.Namespace) -> Reproduced:
@@ -47,19 +50,31 @@ GET: Final = {
 def _aiop(args: argparse.Namespace) -> Reproduced:
     from fusecut.reproduce import aiop
 
-    def progress(step: str) -> None:
-        print(step, file=sys.stderr)
-
     known = aiop.read_rows(args.rows) if args.rows is not None else []
     have = {row.key for row in known}
-    seeds = 10 if args.full else 2
-    targets = aiop.targets(args.experiments or aiop.EXPERIMENTS, args.latencies, not args.full, progress)
     found = []
-    for row in aiop.rows(targets, seeds, known, methods=args.methods or tuple(aiop.METHODS)):
+    for row in _aiop_rows(args, known):
         found.append(row)
         if row.key not in have and args.rows is not None:
             aiop.append_row(args.rows, row)
     return Reproduced([asdict(row) for row in found], partial(aiop.text, found))
+
+
+def _aiop_rows(args: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
+    from fusecut.predict.bundle import FOLDER
+    from fusecut.reproduce import aiop
+    from fusecut.train.solved import read_labels
+
+    experiments, seeds = args.experiments or aiop.EXPERIMENTS, 10 if args.full else 2
+    asked = args.methods or [*aiop.METHODS, *(aiop.GRAPH_NETWORKS if args.full else ())]
+    closed = [m for m in asked if m not in aiop.GRAPH_NETWORKS]
+    targets = aiop.targets(experiments, args.latencies, not args.full, lambda step: print(step, file=sys.stderr))
+    yield from aiop.rows(targets, seeds, known, methods=closed)
+    networks = [m for m in asked if m in aiop.GRAPH_NETWORKS]
+    if networks and "family" in experiments:
+        from fusecut.reproduce.aiop_gnn import family_rows
+
+        yield from family_rows(read_labels(FOLDER / "solved.csv"), networks, min(seeds, 5), known)
 
 
 REPRODUCTIONS: Final[dict[str, Callable[[argparse.Namespace], Reproduced]]] = {

@@ -11,8 +11,8 @@ Four experiments, each with 0, 10, 20 and 50 samples of the target:
 Methods: ``flops``; ``ridge``, the closed form on analytic features with the known tasks left out of it
 (with no sample: their geometric mean); ``trees``, boosted trees on graph statistics; ``blocks``, the closed form
 with the known tasks as features, which is what ``fusecut train predictor`` uses; ``sum``, non-negative
-coefficients on totals (:mod:`fusecut.predict.additive`); ``gnn``, the graph network
-with a K-Adapter (:mod:`fusecut.reproduce.aiop_gnn`).
+coefficients on totals (:mod:`fusecut.predict.additive`); ``gnn``, ``gnn-flops`` and ``gnn-residual``, the graph
+network with a K-Adapter (:mod:`fusecut.reproduce.aiop_gnn`), for ``family`` alone.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ EXPERIMENTS: Final = ("device", "group", "space", "family", "buffer")
 SAMPLES: Final = (0, 10, 20, 50)
 LEARNT_FROM: Final = 1000
 TREE_SEEDS: Final = 3
+GRAPH_NETWORKS: Final = ("gnn", "gnn-flops", "gnn-residual")
 
 
 class Target(NamedTuple):
@@ -151,7 +152,7 @@ def rows(
     Rows that are known are given back as they are.
 
     Raises:
-        UnknownNameError: no such method.
+        UnknownNameError: no such method, or one of graph networks.
     """
     for name in methods:
         if name not in METHODS:
@@ -345,7 +346,7 @@ def append_row(path: Path, row: Row) -> None:
 
 def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
     """Means over the targets of an experiment and space, a line for each method and number of samples."""
-    columns = [Column(c, "left") for c in ("experiment", "space", "method")]
+    columns = [Column("experiment", "left"), Column("space", "left", True), Column("method", "left")]
     columns += [Column(c) for c in ("samples", "targets", "MAE %", "MAPE %", "SRCC", "worst", "Kendall", "top 10")]
     groups: dict[tuple[str, str, str, int], list[Row]] = {}
     for row in found:
