@@ -340,7 +340,7 @@ def _places_table(e: Explanation, width: int, colour: bool) -> str:
 def _lever_lines(e: Explanation) -> list[str]:
     if not e.levers:
         return ["No larger buffer would let it grow by a neighbour and save bytes."]
-    return ["What would let it grow, rows in line buffers and all weights on chip"] + [
+    return ["What would let it grow, everything moved once"] + [
         f"  {format_bytes(lever.buffer_bytes)} of buffer ({lever.buffer_bytes - e.capacity_bytes:,} B more): "
         f"{lever.change}, saves {lever.saved_bytes:,} B"
         for lever in e.levers[:5]

@@ -74,7 +74,7 @@ def why_it_stops(graph: Graph, explained: Explanation, lines: LineBuffer) -> str
     lever = explained.levers[0]
     over = lever.buffer_bytes - capacity
     return (
-        f"The nearest way to grow with rows in line buffers and all weights on chip, {lever.change}, needs "
+        f"The nearest way to grow with everything moved once, {lever.change}, needs "
         f"{lever.buffer_bytes:,} B of buffer: {over:,} B more than there is."
     )
 
