@@ -1,6 +1,6 @@
 """How time and memory of the exact search grow with ops, width and buffer, each run in a process of its own.
 
-`python benchmarks/scale.py -o docs/scale-results.md` writes the page of results; `--only chain` and
+`python benchmarks/scale.py -o scale.md` writes the page of results; `--only chain` and
 `--most 1000` make it short. Networks are made up, so that size is a number: `chain` are residual blocks of two
 3x3 convolutions and a sum; `cells` are cells of five sums over ten branches, each cell reading the two
 before it, as in NASNet; `layered` are layers of four ops, each reading one or two of the layer before.
