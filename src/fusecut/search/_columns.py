@@ -112,12 +112,12 @@ class Columns:
             yield Proposal(None, self.bound)
             busy = found.roots
             gains = not everywhere or relaxed.nbytes < reached * _GAIN
+            reached = relaxed.nbytes if everywhere else reached
             if gains and found.new * _FEW >= len(self.graph) and busy:
                 continue
             busy = set(self.pricing.roots)
             if not everywhere:
                 continue
-            reached = relaxed.nbytes
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
                 if level == _PLAN_AT:
