@@ -62,10 +62,10 @@ class Exact:
     fixed order, so the answer is reproducible.
 
     ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
-    found and the bound proved so far. Networks that ``first_effort`` does not settle go to column
-    generation (:mod:`fusecut.search._columns`, where scipy is installed and the floor forbids), which
-    grows groups for ``column_effort`` steps; or, without it, get a plan from ever more thorough beams,
-    within ``beam_effort``. Memory is O(steps) labels.
+    found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan from
+    ever more thorough beams, within ``beam_effort``; then, where scipy is installed, column generation
+    (:mod:`fusecut.search._columns`) grows groups for ``column_effort`` steps, for a better bound and a
+    better plan. Memory is O(steps) labels.
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
@@ -91,10 +91,10 @@ class Exact:
             yield from self._priced(problem, search)
             return
         yield from search.run(self.first_effort)
+        if not search.done:
+            yield from self._beams(problem, search)
         if not search.done and worth_trying(problem):
             yield from self._columns(problem, search)
-        elif not search.done:
-            yield from self._beams(problem, search)
         if not search.done and not search.far:
             yield from search.run(self.effort)
 
