@@ -10,7 +10,7 @@ from fusecut.cost import BufferFloor, Cost, CostModel, Infeasible, NoFloor, Plan
 from fusecut.errors import UnknownNameError
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
-from fusecut.models import SCHEMES, Cheapest, Layerwise, LineBuffer, WithFallback, scheme_model
+from fusecut.models import SCHEMES, Brr, Cheapest, Layerwise, LineBuffer, WithFallback, scheme_model
 from fusecut.schedule import Schedule
 from fusecut.testing import Net
 
@@ -162,7 +162,7 @@ def test_every_scheme_of_the_table_is_a_model_of_that_name(name: str) -> None:
 
 
 def test_mixed_may_stream_twice_and_lbdf_does_not() -> None:
-    assert scheme_model("mixed") == Cheapest((LineBuffer(squeeze_excite="two_pass"),), Layerwise())
+    assert scheme_model("mixed") == Cheapest((Brr(LineBuffer(squeeze_excite="two_pass")),), Layerwise())
     assert scheme_model("lbdf") == WithFallback(LineBuffer(), Layerwise())
 
 
@@ -174,4 +174,4 @@ def test_switches_reach_the_scheme() -> None:
 def test_an_unknown_scheme_lists_the_known_ones() -> None:
     with pytest.raises(UnknownNameError) as caught:
         scheme_model("lbfd")
-    assert str(caught.value) == "unknown scheme 'lbfd': did you mean 'lbdf'? Known: layerwise, lbdf, mixed"
+    assert str(caught.value) == "unknown scheme 'lbfd': did you mean 'lbdf'? Known: brr, layerwise, lbdf, mixed"
