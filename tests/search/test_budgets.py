@@ -106,5 +106,5 @@ def test_the_command_line_runs_every_searcher_and_records_both(
 
 
 def test_an_unknown_splitter_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["solve", "zoo:squeezenet1_1", "--buffer", "256KiB", "--splitter", "rg"]) == 2
-    assert "unknown splitter 'rg'" in capsys.readouterr().err
+    assert main(["solve", "zoo:squeezenet1_1", "--buffer", "256KiB", "--splitter", "gr"]) == 2
+    assert "unknown splitter 'gr'" in capsys.readouterr().err
