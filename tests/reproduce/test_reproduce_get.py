@@ -227,7 +227,7 @@ def test_a_table_is_printed_written_and_resumed(tmp_path: Path, capsys: pytest.C
     assert command(*arguments, *files) == 0
     assert (tmp_path / "rows.jsonl").read_text() == before
     capsys.readouterr()
-    assert command("table4", "--show", "--rows", str(tmp_path / "rows.jsonl")) == 0
+    assert command(*arguments, "--show", "--rows", str(tmp_path / "rows.jsonl")) == 0
     assert capsys.readouterr().out == printed
 
 
