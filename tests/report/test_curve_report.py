@@ -80,7 +80,7 @@ def test_every_knee_divides_the_curve_and_the_most_pronounced_come_first() -> No
 @cache
 def three() -> tuple[Curve, ...]:
     return tuple(
-        fc.curve(fc.zoo("squeezenet1_1"), "16KiB", "8MiB", scheme=scheme) for scheme in ("mixed", "lbdf", "layerwise")
+        fc.curve(fc.zoo("squeezenet1_1"), "112KiB", "8MiB", scheme=scheme) for scheme in ("mixed", "lbdf", "layerwise")
     )
 
 
