@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -64,6 +64,16 @@ class Facts:
         if ignored:
             slot_bits = [0 if graph.tensors[i].rows == 1 else size for i, size in enumerate(slot_bits)]
             self.floor = RingFloor(self.pass_bounds, fixed, slot_bits, certain_readers(graph))
+
+    def of_ops(self) -> list[Hashable]:
+        """For each op what the rest of the network has to do with how a group with it runs."""
+        ignored, certain = self.pass_bounds.ignored, self.floor.certain
+        last, again = self.bounds.demand, self.pass_bounds.demand
+        return [(last[i], again[i], ignored >> i & 1, certain >> i & 1) for i in range(len(self.graph))]
+
+    def of_tensors(self) -> list[Hashable]:
+        """The same for each tensor: whether a switch may take its ring out of the buffer somewhere."""
+        return list(zip(self.once_floor.slot_bits, self.floor.slot_bits, strict=True))
 
     def measure(self, group: Group, passes: tuple[Pass, ...], limit: int | None) -> Demand | None:
         """Rings of the best policy within ``limit`` bytes; None where they do not fit.

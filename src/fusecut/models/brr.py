@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from fusecut.cost import Holdings, Infeasible, Planned
@@ -23,8 +24,13 @@ from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.models._band_floor import BandFloor
 from fusecut.models._band_search import BandFacts, BandSearch
+from fusecut.models._shapes import Shape, moved
 from fusecut.models.lbdf import LineBuffer
 from fusecut.objective import Objective, tariff
+
+_Key: TypeAlias = tuple[Machine, tuple[int, ...]]
+_Answer: TypeAlias = tuple[Shape, Planned | Infeasible]
+"""The first group of its shape, and how it runs in bands on a machine."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,9 @@ class Brr:
     _known: WeakKeyDictionary[Graph, BandFacts] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False, hash=False
     )
+    _answers: WeakKeyDictionary[Graph, dict[_Key, _Answer]] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False, hash=False
+    )
 
     def __post_init__(self) -> None:
         if self.channels < 1:
@@ -63,17 +72,31 @@ class Brr:
 
         The best over all numbers of bands, what is done about rows that bands share, and which weights
         are resident; of equally good ones the smallest buffer. O(sqrt(rows)) heights, each with a choice
-        of part tensors: O(ops^2) layouts.
+        of part tensors: O(ops^2) layouts. Of groups that look the same only the first is searched.
         """
         streamed = self.lines.plan(graph, group, machine)
         if isinstance(streamed, Planned) and streamed.schedule.passes == 1:
             return streamed
         if isinstance(streamed, Infeasible) and streamed.resource != "buffer":
             return streamed
-        banded = self._search(graph, group, machine).run()
+        banded = self._banded(graph, group, machine)
         if isinstance(streamed, Infeasible):
             return banded
         return streamed if isinstance(banded, Infeasible) else min(streamed, banded, key=self._rank_by(graph, machine))
+
+    def _banded(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
+        """The best plan in bands; that of a group that looks the same, where one is known."""
+        shape = self.lines.shapes(graph).of(group)
+        known = self._answers.setdefault(graph, {})
+        key = machine, shape.key
+        if key not in known:
+            known[key] = shape, self._search(graph, group, machine).run()
+        first, banded = known[key]
+        if first.ops == shape.ops:
+            return banded
+        if isinstance(banded, Planned):
+            return Planned(moved(banded.schedule, first, shape), banded.cost)
+        return banded if len(shape.ops) > 1 else self._search(graph, group, machine).run()
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         """The same plan with its pooled buffer, and with slices as wide as the buffer has room for."""

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from fusecut.cost import Cost, Holdings, Infeasible, Planned
+from fusecut.cost import Holdings, Infeasible, Planned
 from fusecut.errors import MachineError, UnknownNameError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
+from fusecut.models._answers import Answers
 from fusecut.models._bounds import RingFloor
 from fusecut.models._measure import Assumptions, Demand, Facts
-from fusecut.models._passes import passes_of
-from fusecut.models._program import Lowering, Pass
-from fusecut.schedule import Schedule
+from fusecut.models._program import Lowering
+from fusecut.models._shapes import Shapes
 from fusecut.units import format_bytes
 
 
@@ -50,6 +50,9 @@ class LineBuffer:
     _known: WeakKeyDictionary[Graph, Facts] = field(
         default_factory=WeakKeyDictionary, init=False, repr=False, compare=False, hash=False
     )
+    _answers: WeakKeyDictionary[Graph, Answers] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False, compare=False, hash=False
+    )
 
     def __post_init__(self) -> None:
         """Refuse a switch with a value it cannot have, by name."""
@@ -72,7 +75,8 @@ class LineBuffer:
 
         O(tensors * readers) where the closed form holds. Otherwise the schedule is DDC, or DD where
         that needs less: O(events) of the warm-up for one sink, of all rows where several tensors
-        leave or rows depend on a whole map.
+        leave or rows depend on a whole map. Of groups that look the same only the first is scheduled,
+        whatever the buffer: O(ops + tensors) for all others.
         """
         facts, capacity = self._facts(graph), machine.buffer_bytes
         if facts.mixed_batch & group:
@@ -81,32 +85,14 @@ class LineBuffer:
         if facts.uneven & group:
             names = ", ".join(repr(graph.ops[i].name) for i in bits(facts.uneven & group))
             return Infeasible("columns", capacity + 1, capacity, f"{names} splits columns: it cannot run by pixels")
-        floor = facts.floor.of(group)
-        if floor > capacity:
-            return self._refusal(graph, group, capacity, floor)
-        demand: Demand | None = None
-        passes: tuple[Pass, ...] = ()
-        if facts.floor is facts.once_floor or facts.once_floor.of(group) <= capacity:
-            demand = facts.measure(group, (), capacity)
-        if demand is None and self.squeeze_excite == "two_pass":
-            passes = passes_of(graph, group)
-            demand = facts.measure(group, passes, capacity) if passes else None
-        if demand is None:
-            return self._refusal(graph, group, capacity, capacity + 1)
-        order = tuple(bits(group))
-        runs = tuple(p.run for p in passes)
-        schedule = Schedule(
-            "lbdf", group, order, demand.policy, holds=demand.holds, passes=max(1, len(passes)), runs=runs
-        )
-        return Planned(schedule, _cost(graph, group, passes, demand))
+        planned = self._answers_of(graph).plan(group, capacity)
+        return self._refusal(graph, group, capacity, planned) if isinstance(planned, int) else planned
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         """The same plan with its pooled buffer, which no search needs. O(events)."""
         schedule, cost = planned
-        passes = passes_of(graph, schedule.group) if schedule.passes > 1 else ()
-        lines = self._facts(graph).pooled_lines(schedule.group, passes, schedule.policy)
-        fixed = cost.weight_bytes + sum(self._facts(graph).accumulators[i] for i in schedule.order)
-        return Planned(schedule, replace(cost, pooled_buffer_bytes=fixed + lines))
+        pooled = self._answers_of(graph).pooled_bytes(schedule.group, schedule.passes > 1, schedule.policy)
+        return Planned(schedule, replace(cost, pooled_buffer_bytes=pooled))
 
     def buffer_floor(self, graph: Graph, machine: Machine) -> RingFloor:
         return self._facts(graph).floor
@@ -125,6 +111,10 @@ class LineBuffer:
             tensors[hold.tensor] = tensors.get(hold.tensor, 0) + hold.nbytes
         accumulators = self._facts(graph).accumulators
         return Holdings(tensors, {i: graph.ops[i].weight_bytes + accumulators[i] for i in bits(group)})
+
+    def shapes(self, graph: Graph) -> Shapes:
+        """Which groups look the same to this model, and to models that are built on it."""
+        return self._answers_of(graph).shapes
 
     def accumulator_bytes(self, graph: Graph, op: int) -> int:
         """Bytes of partial results one op keeps while it reduces over all rows; 0 for other ops."""
@@ -150,6 +140,11 @@ class LineBuffer:
             self._known[graph] = Facts(graph, assumptions)
         return self._known[graph]
 
+    def _answers_of(self, graph: Graph) -> Answers:
+        if graph not in self._answers:
+            self._answers[graph] = Answers(self._facts(graph), self.squeeze_excite == "two_pass")
+        return self._answers[graph]
+
     def _refusal(self, graph: Graph, group: Group, capacity: int, at_least: int) -> Infeasible:
         weights = sum(graph.ops[i].weight_bytes for i in bits(group))
         heaviest = max(bits(group), key=lambda i: (graph.ops[i].weight_bytes, -i))
@@ -157,23 +152,3 @@ class LineBuffer:
         levers: tuple[str, ...] = (f"a buffer of {format_bytes(at_least)} or more",)
         levers += ("a cut inside the group",) if group & (group - 1) else ()
         return Infeasible("buffer", at_least, capacity, where, levers, at_least=True)
-
-
-def _cost(graph: Graph, group: Group, passes: tuple[Pass, ...], demand: Demand) -> Cost:
-    tensors, ops = graph.tensors, graph.ops
-    runs = [p.run for p in passes] or [group]
-    read = sum(tensors[t].nbytes for run in runs for t in _from_dram(graph, run, group))
-    macs = sum(ops[i].macs for run in runs for i in bits(run))
-    return Cost(
-        read_bytes=read + demand.weight_bytes,
-        write_bytes=sum(tensors[t].nbytes for t in graph.writes(group)),
-        weight_bytes=demand.weight_bytes,
-        buffer_bytes=demand.nbytes,
-        macs=macs,
-        recomputed_macs=macs - sum(ops[i].macs for i in bits(group)),
-    )
-
-
-def _from_dram(graph: Graph, run: Group, group: Group) -> list[int]:
-    """Tensors that a pass reads from DRAM: made outside the group, not merely outside the pass."""
-    return [t for t in graph.reads(run) if graph.producer[t] < 0 or not group >> graph.producer[t] & 1]
