@@ -37,6 +37,8 @@ def repeated_graph(rng: Generator, blocks: int = 3) -> Graph:
         for draw in draws.tolist():
             made.append(_op(net, made, np.random.default_rng(draw)))
         x, before = made[-1], made[-2 - int(draws[0] % 2)]
+    if rng.integers(2):
+        net.pool(x, kernel=1, stride=3)  # the rows that it skips at the bottom nobody demands
     graph = net.graph()
     return _renumbered(graph, rng) if rng.integers(2) else graph
 
