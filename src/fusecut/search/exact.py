@@ -35,16 +35,27 @@ _BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
 
 
 class _Label(NamedTuple):
-    """One way to an ideal, ordered by the bound of the plans through it; deeper ideals first."""
+    """One way to an ideal, ordered by the bound of the plans through it; deeper ideals first, small groups first.
+
+    ``behind`` is the ideal before, negated, so that the group is the sum of both: large networks have too
+    many labels for sets of their own.
+    """
 
     bound: int
     depth: int
     ideal: Group
-    group: Group
+    behind: int
     reached: int
-    parent: Group
     rest_bytes: int
     verified: bool
+
+    @property
+    def parent(self) -> Group:
+        return -self.behind
+
+    @property
+    def group(self) -> Group:
+        return self.ideal + self.behind
 
 
 class _Settled(NamedTuple):
@@ -62,11 +73,13 @@ class Exact:
     fixed order, so the answer is reproducible.
 
     ``effort`` bounds the lattice steps of the proof: past it the search ends with the best plan
-    found and the bound proved so far. Networks that ``first_effort`` does not settle get a plan from
-    ever more thorough beams, within ``beam_effort``. If the bound is then still more than 10 % below the
-    plan and scipy is installed, column generation (:mod:`fusecut.search._columns`) grows groups for
-    ``column_effort`` steps, for a better bound and a better plan: on networks closer to a proof (HRNet)
-    it takes minutes and gains nothing. Memory is O(steps) labels.
+    found and the bound proved so far. It begins with ``first_effort``, and goes on as long as it
+    advances through the network by one op in ``effort_per_op`` steps, which settles long networks of
+    any size. Networks that it does not settle get a plan from ever more thorough beams, within
+    ``beam_effort``. If the bound is then still more than 10 % below the plan and scipy is installed,
+    column generation (:mod:`fusecut.search._columns`) grows groups for ``column_effort`` steps, for a
+    better bound and a better plan: on networks closer to a proof (HRNet) it takes minutes and gains
+    nothing. Memory is O(steps) labels, and a set of ops for each ideal met.
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
@@ -76,6 +89,7 @@ class Exact:
 
     effort: int = 900_000
     first_effort: int = 60_000
+    effort_per_op: int = 100
     beam_effort: int = 700_000
     column_effort: int = 2_000_000
     first_questions: int = 150
@@ -92,6 +106,8 @@ class Exact:
             yield from self._priced(problem, search)
             return
         yield from search.run(self.first_effort)
+        while not search.done and search.advances(self.effort_per_op):
+            yield from search.run(search.lattice.steps + self.first_effort)
         if not search.done:
             yield from self._beams(problem, search)
         if not search.done and search.far and worth_trying(problem):
@@ -170,10 +186,12 @@ class AStar:
         self.ranking = Ranking(problem, reach, cuts)
         self.scale = len(problem.graph) + 1
         self.settled: dict[Group, _Settled] = {}
+        self.deepest = 0
+        self._met: dict[Group, Group] = {}
         self.best: int | None = None
         self.done = False
         start = self.ranking.whole(self.lattice.whole)
-        self.open = [_Label(start * self.scale, 0, 0, 0, 0, 0, self.lattice.whole, True)]
+        self.open = [_Label(start * self.scale, 0, 0, 0, 0, self.lattice.whole, True)]
 
     def take(self, plan: list[Group] | None) -> Iterator[Proposal]:
         """A plan from elsewhere: labels that cannot beat it are dropped from now on."""
@@ -197,6 +215,13 @@ class AStar:
         """Whether this search is far from a proof: its own bound lies more than 10 % below the best plan."""
         return self.best is not None and bool(self.open) and self.open[0].bound * 100 < self.best * 90
 
+    def advances(self, per_op: int) -> bool:
+        """Whether it would be done after ``per_op`` steps for each op if it went on as fast as so far.
+
+        Where the lattice does not explode the search goes through the network once, more or less.
+        """
+        return self.lattice.steps <= per_op * self.deepest
+
     def adopt(self, other: AStar) -> None:
         """Take over the best plan of another search of the same problem."""
         self.best = other.best
@@ -218,6 +243,7 @@ class AStar:
             if label.ideal in self.settled or not self._verify(label):
                 continue
             self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
+            self.deepest = max(self.deepest, -label.depth)
             if label.ideal == self.problem.graph.everything:
                 self.best, self.done, self.open = label.reached, True, []
                 yield Proposal(Partition(self.problem.graph, self.groups()), self.bound())
@@ -240,6 +266,7 @@ class AStar:
         return _path(self.settled, self.problem.graph.everything)
 
     def _expand(self, label: _Label) -> None:
+        behind = -label.ideal
         for step in self.lattice.groups_from(label.ideal, label.rest_bytes, self.spare_bytes(label)):
             spent, left = self.ranking.step(label.ideal, step)
             reached = label.reached + spent * self.scale + 1
@@ -248,13 +275,13 @@ class AStar:
                 continue
             ideal = label.ideal | step.group
             if ideal not in self.settled:
-                depth = -ideal.bit_count()
-                new = _Label(bound, depth, ideal, step.group, reached, label.ideal, step.rest_bytes, False)
+                ideal = self._met.setdefault(ideal, ideal)
+                new = _Label(bound, -ideal.bit_count(), ideal, behind, reached, step.rest_bytes, False)
                 heapq.heappush(self.open, new)
 
     def _verify(self, label: _Label) -> bool:
         """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue."""
-        if label.verified or not label.group:
+        if label.verified:
             return True
         price = self._price(label.group)
         if price is None:
