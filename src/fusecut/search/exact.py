@@ -30,6 +30,9 @@ from fusecut.search._ranking import Ranking
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
+_ONE_EXPANSION: Final = 30_000
+"""So many steps beyond the effort may be spent on finishing what begins within it."""
+
 _BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
 """Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
@@ -248,7 +251,8 @@ class AStar:
                 self.best, self.done, self.open = label.reached, True, []
                 yield Proposal(Partition(self.problem.graph, self.groups()), self.bound())
                 return
-            self._expand(label)
+            if not self._expand(label, effort + _ONE_EXPANSION):
+                break
             if self.lattice.steps >= shown + _STEPS_PER_PROPOSAL:
                 shown = self.lattice.steps
                 yield Proposal(None, self.bound())
@@ -265,9 +269,14 @@ class AStar:
         """The best plan, once the whole network is settled."""
         return _path(self.settled, self.problem.graph.everything)
 
-    def _expand(self, label: _Label) -> None:
+    def _expand(self, label: _Label, effort: int) -> bool:
+        """Whether all groups after a label were met within the effort; if not, the label waits for another time."""
         behind = -label.ideal
         for step in self.lattice.groups_from(label.ideal, label.rest_bytes, self.spare_bytes(label)):
+            if self.lattice.steps > effort:
+                del self.settled[label.ideal]
+                heapq.heappush(self.open, label._replace(verified=True))
+                return False
             spent, left = self.ranking.step(label.ideal, step)
             reached = label.reached + spent * self.scale + 1
             bound = reached + left * self.scale
@@ -278,6 +287,7 @@ class AStar:
                 ideal = self._met.setdefault(ideal, ideal)
                 new = _Label(bound, -ideal.bit_count(), ideal, behind, reached, step.rest_bytes, False)
                 heapq.heappush(self.open, new)
+        return True
 
     def _verify(self, label: _Label) -> bool:
         """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue."""

@@ -1,0 +1,103 @@
+"""What the searches do with large networks: A* on long ones, column generation on wide ones."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from small_problems import best_by_trying_all, partitions, small_problem
+
+import fusecut as fc
+from fusecut.builder import Net
+from fusecut.ir import Graph
+from fusecut.machine import Machine
+from fusecut.models import LineBuffer
+from fusecut.problem import Problem
+from fusecut.search import Exact
+from fusecut.search import exact as module
+from fusecut.search.exact import AStar
+from fusecut.solution import Status
+
+
+def residual_chain(blocks: int) -> Graph:
+    net = Net()
+    x = net.input(16, 56, 56)
+    for _ in range(blocks):
+        x = net.add(net.conv(net.conv(x, 16), 16), x)
+    return net.graph()
+
+
+@pytest.mark.parametrize("model", ["lbdf", "cheapest"])
+def test_an_expansion_too_large_for_the_effort_waits_and_nothing_is_lost(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_ONE_EXPANSION", 0)
+    for seed in range(60):
+        problem = small_problem(seed, model)
+        truth = best_by_trying_all(small_problem(seed, model), partitions(seed))
+        search = AStar(problem)
+        for effort in (*range(1, 60, 3), 100_000):
+            list(search.run(effort))
+            assert truth is None or search.bound() <= truth[0]
+        assert search.done
+        assert truth is None or search.bound() == truth[0]
+
+
+def test_a_search_that_advances_goes_on_beyond_its_first_effort() -> None:
+    problem = Problem(residual_chain(60), Machine.of("64KiB"), LineBuffer())
+    short = Exact(first_effort=200, beam_effort=0, effort=0, column_effort=0)
+    found = fc.solve(problem.graph, "64KiB", model=LineBuffer(), search=short)
+    assert found.status is Status.optimal
+    assert found.cost.dram_bytes == fc.solve(problem.graph, "64KiB", model=LineBuffer()).cost.dram_bytes
+    search = AStar(problem)
+    list(search.run(200))
+    assert not search.done
+    assert search.advances(100)
+    assert not search.advances(1)
+
+
+def test_blocks_that_repeat_cost_the_same_as_ever() -> None:
+    """A block more costs as much as the one before, once the chain is longer than a group."""
+    most = [fc.solve(residual_chain(n), "64KiB", scheme="lbdf").cost.dram_bytes for n in (15, 20, 25)]
+    assert most[1] - most[0] == most[2] - most[1]
+
+
+def test_plans_of_column_generation_are_the_same_in_a_fresh_process_whatever_the_hash_seed() -> None:
+    pytest.importorskip("scipy")
+    code = (
+        "import numpy as np\n"
+        "from fusecut.machine import Machine\n"
+        "from fusecut.models import LineBuffer\n"
+        "from fusecut.problem import Problem\n"
+        "from fusecut.search._columns import Columns\n"
+        "from fusecut.testing import random_graph\n"
+        "graph = random_graph(np.random.default_rng(5), 18, inputs=2)\n"
+        "whole = LineBuffer().demand(graph, graph.everything).nbytes\n"
+        "problem = Problem(graph, Machine(whole // 3), LineBuffer())\n"
+        "for proposal in Columns(problem, few=20).run(50_000):\n"
+        "    print(proposal.bound, proposal.partition and proposal.partition.groups)\n"
+    )
+    outs = []
+    for seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment)
+        outs.append(run.stdout)
+    assert outs[0] == outs[1]
+    assert b"(" in outs[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("buffer", ["32KiB", "64KiB", "128KiB"])
+def test_a_chain_of_ten_thousand_ops_is_proved_optimal(buffer: str) -> None:
+    found = fc.solve(residual_chain(3_333), buffer, scheme="lbdf")
+    assert found.status is Status.optimal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("network", "gap"), [("nasnetalarge", 0.01), ("hrnet_w18", 0.06)])
+def test_the_widest_networks_are_proved_as_far_as_the_page_on_scale_says(network: str, gap: float) -> None:
+    pytest.importorskip("scipy")
+    found = fc.solve(fc.zoo(network), "256KiB", scheme="lbdf")
+    assert found.gap <= gap
