@@ -36,6 +36,9 @@ _ONE_EXPANSION: Final = 30_000
 _BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
 """Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
+_QUICK: Final = 2
+"""So many of the beams are over quickly."""
+
 
 class _Label(NamedTuple):
     """One way to an ideal, ordered by the bound of the plans through it; deeper ideals first, small groups first.
@@ -111,10 +114,7 @@ class Exact:
         yield from search.run(self.first_effort)
         while not search.done and search.advances(self.effort_per_op):
             yield from search.run(search.lattice.steps + self.first_effort)
-        if not search.done:
-            yield from self._beams(problem, search)
-        if not search.done and search.far and worth_trying(problem):
-            yield from self._columns(problem, search)
+        yield from self._plans(problem, search)
         if not search.done and not search.far:
             yield from search.run(self.effort)
 
@@ -148,14 +148,19 @@ class Exact:
                 yield Proposal(proposal.partition)
             yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
 
-    def _beams(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
-        lattice = search.lattice
-        end = lattice.steps + self.beam_effort
-        for width, groups in _BEAMS:
-            plan = yield from beam_plan(search, width, groups, end)
-            yield from search.take(plan)
-            if lattice.steps >= end:
-                return
+    def _plans(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted."""
+        end = search.lattice.steps + self.beam_effort
+        tried = False
+        for beams in (_BEAMS[:_QUICK], _BEAMS[_QUICK:]):
+            for width, groups in beams:
+                if not search.done and search.lattice.steps < end:
+                    yield from search.take((yield from beam_plan(search, width, groups, end)))
+            if not search.done and not tried and search.far and worth_trying(problem):
+                tried, before = True, search.best
+                yield from self._columns(problem, search)
+                if search.best != before:
+                    return
 
 
 def _narrowed(problem: Problem, search: AStar) -> AStar:
