@@ -9,8 +9,9 @@ from typing import Final
 from fusecut.cost import Cost, Infeasible, Planned
 from fusecut.ir import Graph, Group, bits
 from fusecut.models._band_floor import BandFloor
+from fusecut.models._band_needs import BandNeeds
 from fusecut.models._bands import BandRows, Tables, band_rows, distinct_heights
-from fusecut.models._bounds import RingFloor
+from fusecut.models._bounds import RingFloor, RowBounds
 from fusecut.models._layout import layout
 from fusecut.models._occupancy import Occupancy
 from fusecut.models._slices import Slicing, Slicings, habits
@@ -31,12 +32,13 @@ class BandFacts:
         self.tables = Tables(graph)
         self.habits = [habits(graph, op) for op in graph.ops]
         self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
+        self.needs = BandNeeds(self.tables, self.habits, RowBounds(graph))
         self._floors: dict[int, BandFloor] = {}
 
     def floor(self, capacity: int) -> BandFloor:
         """The floor at one capacity."""
         if capacity not in self._floors:
-            self._floors[capacity] = BandFloor(self.tables, self.habits, self.lines, capacity)
+            self._floors[capacity] = BandFloor(self.needs, self.lines, capacity)
         return self._floors[capacity]
 
 
@@ -78,6 +80,7 @@ class BandSearch:
         self.ends, self.others = self.slicings.candidates()
         self.macs = sum(self.graph.ops[i].macs for i in self.ops)
         self.touched = self.graph.touch_once_bytes(group)
+        self.least = facts.floor(capacity).need_bytes(group)
         self.smallest = -1
         self._occupancies: dict[tuple[frozenset[int], int], Occupancy] = {}
         self._rows: dict[tuple[int, frozenset[int]], BandRows] = {}
@@ -111,12 +114,11 @@ class BandSearch:
     def _heights(self) -> list[list[_Banding]]:
         """From few bands to many; those of one height with nothing, all that is made, everything again."""
         rows = self.facts.tables.size[self.facts.tables.clock(self.group)]
-        fewest = self.facts.floor(self.capacity).bands(self.group)
         made = frozenset(t for i in self.ops for t in self.graph.ops[i].outputs)
         every = (frozenset[int](), made, made.union(self.reads))
         found = []
         for images, height, count in self._sizes(rows):
-            if count >= fewest:
+            if self.least(count) <= self.capacity:
                 agains = every if height < rows else every[:1]
                 found.append([_Banding(images, height, count, again) for again in agains])
         return found
@@ -144,6 +146,9 @@ class BandSearch:
 
     def _choice(self, banding: _Banding, best: _Choice | None) -> _Choice | None:
         """The best way in these bands; None if there is none, or none that could be better than ``best``."""
+        kept_out = max(0, self.weights - self.capacity + self.least(banding.count))
+        if best is not None and self._rank((banding.count - 1) * kept_out, 0) > best.key[0]:
+            return None
         rows = self._rows_of(banding)
         if banding.again and not any(rows.tensors[t].again for t in banding.again):
             return None
@@ -186,7 +191,7 @@ class BandSearch:
             rows = self._rows_of(banding)
             slicing = self.sliced(rows, banding.images)
             items = self.occupancy(slicing).items(rows, banding.images)
-            nbytes = layout([item.need for item in items])[1]
+            nbytes = layout([item.need for item in items], self.capacity)[1]
             self.smallest = nbytes if self.smallest < 0 else min(self.smallest, nbytes)
             self._found[banding] = slicing, nbytes
         return self._found[banding]
