@@ -60,10 +60,7 @@ class BandNeeds:
         """Bytes on chip in a group that holds both ops (or the one), at least."""
         graph = self.graph
         between = (graph.descendants[first] | 1 << first) & (graph.ancestors[last] | 1 << last)
-        stretch = _Stretch(self, between, self._reach(first, last), last)
-        behind = graph.succs[first] & between
-        alone = behind & (behind - 1) or len(graph.ops[first].outputs) > 1
-        return stretch.most() if alone else stretch.most_with(first)
+        return _Stretch(self, between, self._reach(first, last), last).most_with(first)
 
     def _first_bands(self) -> list[Sizes]:
         """Rows of each op that the first band makes, whatever the group, at least."""
@@ -141,38 +138,49 @@ class _Stretch:
         self._forked = [t for t in tensors if self.readers(t) & (self.readers(t) - 1)]
         self._held = [t for t in tensors if t in self._forked or self._has_siblings(t)]
 
-    def most(self) -> Sizes:
-        """The most over the stages of all ops."""
-        most = self.needs.zero
-        for i in bits(self.ops):
+    def most_with(self, first: int) -> Sizes:
+        """The most over stages that may hold more because of the first op; others are those of shorter stretches."""
+        graph, most = self.graph, self.needs.zero
+        near = 1 << first | self._divided(graph.succs[first] & self.ops)
+        for t in graph.ops[first].inputs:
+            if t in self._held:
+                near |= sum(1 << i for i in bits(self.ops) if self.readers(t) & ~graph.ancestors[i])
+        near, seen = self._touched(near, first)
+        for i in bits(near):
             most = np.maximum(most, self._during(i))
         for t in self._forked:
-            most = np.maximum(most, self._split_up(t))
+            if t in seen or self.readers(t) & near:
+                most = np.maximum(most, self._split_up(t))
         return most
 
-    def most_with(self, first: int) -> Sizes:
-        """The most over stages that are not what they are without the first op."""
-        graph, most = self.graph, self.needs.zero
+    def _divided(self, branches: Group) -> Group:
+        """Ops until several branches have come together, the op where they do included."""
+        graph, found = self.graph, 0
+        if not branches & (branches - 1):
+            return 0
+        for i in bits(self.ops):
+            if branches & ~graph.ancestors[i] or any(
+                branches & ~(graph.ancestors[p] | 1 << p) for p in bits(graph.preds[i] & self.ops)
+            ):
+                found |= 1 << i
+        return found
+
+    def _touched(self, near: Group, first: int) -> tuple[Group, set[int]]:
+        """Ops that have to do with tensors of the first op, also through ops that hand slices on; and these tensors."""
+        graph = self.graph
         tensors = list(graph.ops[first].inputs + graph.ops[first].outputs)
-        near, seen = 1 << first, set(tensors)
-        if any(t in self._held for t in graph.ops[first].inputs):
-            near = self.ops
+        seen, done = set(tensors), 0
         while tensors:
             t = tensors.pop()
             maker = graph.producer[t]
             touching = self.readers(t) | (1 << maker & self.ops if maker >= 0 else 0)
-            for i in bits(touching & ~near):
-                near |= 1 << i
+            for i in bits(touching & ~done):
+                done |= 1 << i
                 if self.needs.habits[i].takes == "local":
                     new = [t for t in graph.ops[i].inputs + graph.ops[i].outputs if t not in seen]
                     seen.update(new)
                     tensors += new
-        for i in bits(near):
-            most = np.maximum(most, self._during(i))
-        for t in self._forked:
-            if t in seen:
-                most = np.maximum(most, self._split_up(t))
-        return most
+        return near | done, seen
 
     def readers(self, tensor: int) -> Group:
         return self.graph.consumer_mask[tensor] & self.ops
