@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, NamedTuple
 
 from fusecut.cost import Cost, Infeasible, Planned
 from fusecut.ir import Graph, Group, bits
@@ -23,23 +24,6 @@ WIDEST: Final = 32
 """Channels at a time where the buffer has room for more than it must: the width of a common array."""
 
 
-class BandFacts:
-    """What the model derives from a graph once."""
-
-    def __init__(self, graph: Graph, lines: RingFloor) -> None:
-        self.graph, self.lines = graph, lines
-        self.tables = Tables(graph)
-        self.habits = [habits(graph, op) for op in graph.ops]
-        self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
-        self._floors: dict[int, BandFloor] = {}
-
-    def floor(self, capacity: int) -> BandFloor:
-        """The floor at one capacity."""
-        if capacity not in self._floors:
-            self._floors[capacity] = BandFloor(self.tables, self.habits, self.lines, capacity)
-        return self._floors[capacity]
-
-
 @dataclass(frozen=True)
 class _Banding:
     """Bands of so many images and rows, and what is made or read again where they overlap."""
@@ -50,14 +34,56 @@ class _Banding:
     again: frozenset[int]
 
 
+class _Overlap(NamedTuple):
+    """What bands do about the rows they share: whether anything moves again, and how much; what waits between them."""
+
+    useful: bool
+    read_bytes: int
+    recomputed_macs: int
+    halo_bytes: int
+
+
+@dataclass
+class _Measured:
+    """What the bandings of one group move and hold, whatever the buffer: part tensors, bytes of the layout."""
+
+    overlaps: dict[_Banding, _Overlap] = field(default_factory=dict)
+    held: dict[_Banding, tuple[frozenset[int], int]] = field(default_factory=dict)
+
+
+class BandFacts:
+    """What the model derives from a graph once.
+
+    What is known about a group in bands is remembered from the second capacity on: then its price is asked
+    for again and again (:func:`fusecut.curve.curve`), while a search at one capacity asks once.
+    """
+
+    def __init__(self, graph: Graph, lines: RingFloor) -> None:
+        self.graph, self.lines = graph, lines
+        self.tables = Tables(graph)
+        self.habits = [habits(graph, op) for op in graph.ops]
+        self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
+        self._floors: dict[int, BandFloor] = {}
+        self._measured: dict[Group, _Measured] = {}
+
+    def floor(self, capacity: int) -> BandFloor:
+        """The floor at one capacity."""
+        if capacity not in self._floors:
+            self._floors[capacity] = BandFloor(self.tables, self.habits, self.lines, capacity)
+        return self._floors[capacity]
+
+    def measured(self, group: Group) -> _Measured:
+        """What is known about a group."""
+        return self._measured.setdefault(group, _Measured()) if len(self._floors) > 1 else _Measured()
+
+
 @dataclass(frozen=True)
 class _Choice:
     """One way to run the group; ``key`` orders ways from best to worst: rank, MACs again, bytes on chip."""
 
     key: tuple[int, int, int]
     banding: _Banding
-    rows: BandRows
-    slicing: Slicing
+    part: frozenset[int]
     resident: tuple[int, ...]
     extra_read: int
     extra_weights: int
@@ -75,13 +101,17 @@ class BandSearch:
         self.batch = self.graph.tensors[self.graph.ops[self.ops[0]].outputs[0]].batch
         self.weights = sum(self.graph.ops[i].weight_bytes for i in self.ops)
         self.slicings = Slicings(self.graph, group, facts.habits)
-        self.ends, self.others = self.slicings.candidates()
         self.macs = sum(self.graph.ops[i].macs for i in self.ops)
         self.touched = self.graph.touch_once_bytes(group)
         self.smallest = -1
         self._occupancies: dict[tuple[frozenset[int], int], Occupancy] = {}
         self._rows: dict[tuple[int, frozenset[int]], BandRows] = {}
-        self._found: dict[_Banding, tuple[Slicing, int]] = {}
+        self._known = facts.measured(group)
+
+    @cached_property
+    def candidates(self) -> tuple[frozenset[int], list[frozenset[int]]]:
+        """Part tensors to begin with, and what may change at once."""
+        return self.slicings.candidates()
 
     # Which bands ------------------------------------------------------------------------------
 
@@ -144,15 +174,13 @@ class BandSearch:
 
     def _choice(self, banding: _Banding, best: _Choice | None) -> _Choice | None:
         """The best way in these bands; None if there is none, or none that could be better than ``best``."""
-        rows = self._rows_of(banding)
-        if banding.again and not any(rows.tensors[t].again for t in banding.again):
+        useful, inputs, recomputed, halo_bytes = self._overlap(banding)
+        if not useful:
             return None
-        inputs = sum(rows.tensors[t].again * self.graph.tensors[t].row_bytes for t in self.reads) * self.batch
-        streamed = max(0, self.weights - max(0, self.capacity - rows.halo_bytes))
-        recomputed = self._recomputed(rows)
+        streamed = max(0, self.weights - max(0, self.capacity - halo_bytes))
         if best is not None and self._rank(inputs + (banding.count - 1) * streamed, recomputed) > best.key[0]:
             return None
-        slicing, nbytes = self._held(banding)
+        part, nbytes = self._held(banding)
         if nbytes > self.capacity:
             return None
         ops = [(self.graph.ops[i].weight_bytes, i) for i in self.ops if self.graph.ops[i].weight_bytes]
@@ -160,7 +188,7 @@ class BandSearch:
         kept = sum(self.graph.ops[i].weight_bytes for i in resident)
         weights = (banding.count - 1) * (self.weights - kept)
         key = (self._rank(inputs + weights, recomputed), recomputed, nbytes + kept)
-        return _Choice(key, banding, rows, slicing, resident, inputs, weights)
+        return _Choice(key, banding, part, resident, inputs, weights)
 
     def _rank(self, extra_bytes: int, recomputed_macs: int) -> int:
         return self.prices.rank(self.macs, self.touched + extra_bytes, recomputed_macs)
@@ -171,6 +199,15 @@ class BandSearch:
             self._rows[key] = band_rows(self.facts.tables, self.group, *key)
         return self._rows[key]
 
+    def _overlap(self, banding: _Banding) -> _Overlap:
+        known = self._known.overlaps.get(banding)
+        if known is None:
+            rows = self._rows_of(banding)
+            useful = not banding.again or any(rows.tensors[t].again for t in banding.again)
+            read = sum(rows.tensors[t].again * self.graph.tensors[t].row_bytes for t in self.reads) * self.batch
+            known = self._known.overlaps[banding] = _Overlap(useful, read, self._recomputed(rows), rows.halo_bytes)
+        return known
+
     def _recomputed(self, rows: BandRows) -> int:
         total = 0
         for i in self.ops:
@@ -180,16 +217,16 @@ class BandSearch:
 
     # Which tensors pass in slices ---------------------------------------------------------------
 
-    def _held(self, banding: _Banding) -> tuple[Slicing, int]:
+    def _held(self, banding: _Banding) -> tuple[frozenset[int], int]:
         """Part tensors for the lowest peak, and the height of their layout in bytes."""
-        if banding not in self._found:
+        known = self._known.held.get(banding)
+        if known is None:
             rows = self._rows_of(banding)
             slicing = self.sliced(rows, banding.images)
             items = self.occupancy(slicing).items(rows, banding.images)
-            nbytes = layout([item.need for item in items])[1]
-            self.smallest = nbytes if self.smallest < 0 else min(self.smallest, nbytes)
-            self._found[banding] = slicing, nbytes
-        return self._found[banding]
+            known = self._known.held[banding] = slicing.part, layout([item.need for item in items])[1]
+        self.smallest = known[1] if self.smallest < 0 else min(self.smallest, known[1])
+        return known
 
     def sliced(self, rows: BandRows, images: int) -> Slicing:
         """The best change of what has to do with the highest steps, again and again, until none helps.
@@ -198,12 +235,13 @@ class BandSearch:
         tried before it. Groups of real networks come out as low as the best of all choices, random ones all
         but always (tests/models/test_slices.py tries them all).
         """
-        best = self.slicings.of(self.ends)
+        ends, others = self.candidates
+        best = self.slicings.of(ends)
         loads = self.peaks(best, rows, images)
         while True:
             found: Slicing | None = None
             near = self._near(best, rows, images)
-            for change in self.others:
+            for change in others:
                 if change.isdisjoint(near):
                     continue
                 slicing = self.slicings.of(best.part ^ change)
@@ -242,10 +280,11 @@ class BandSearch:
 
     def planned(self, choice: _Choice, channels: int) -> Planned:
         """The schedule with every address, and its cost."""
-        slicing, banding = choice.slicing, choice.banding
+        slicing, banding = self.slicings.of(choice.part), choice.banding
+        rows = self._rows_of(banding)
         occupancy = self.occupancy(slicing, channels)
         places, base = self._resident_places(choice.resident, occupancy.steps - 1)
-        items = occupancy.items(choice.rows, banding.images)
+        items = occupancy.items(rows, banding.images)
         offsets, height = layout([item.need for item in items])
         places += [
             Place(item.what, item.of, base + at, *item.need, item.rows) for item, at in zip(items, offsets, strict=True)
@@ -264,7 +303,7 @@ class BandSearch:
         schedule = Schedule(
             "brr", self.group, self.ops, rows_per_step=banding.height, weight_passes=banding.count, bands=bands
         )
-        pooled = base + max(occupancy.loads(choice.rows, banding.images))
+        pooled = base + max(occupancy.loads(rows, banding.images))
         return Planned(schedule, self._cost(choice, base + height, pooled))
 
     def _resident_places(self, resident: tuple[int, ...], end: int) -> tuple[list[Place], int]:
@@ -299,8 +338,7 @@ class BandSearch:
         choice = _Choice(
             (0, cost.recomputed_macs, cost.buffer_bytes),
             banding,
-            self._rows_of(banding),
-            self.slicings.of(frozenset(bands.part)),
+            frozenset(bands.part),
             bands.resident,
             extra_read,
             extra_weights,
