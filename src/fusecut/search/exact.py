@@ -184,7 +184,8 @@ class AStar:
         self.best: int | None = None
         self.done = False
         start = self.ranking.whole(self.lattice.whole)
-        self.open = [_Label(start * self.scale, 0, 0, 0, 0, 0, self.lattice.whole, True)]
+        self.root = start * self.scale
+        self.open = [_Label(self.root, 0, 0, 0, 0, 0, self.lattice.whole, True)]
 
     def take(self, plan: list[Group] | None) -> Iterator[Proposal]:
         """A plan from elsewhere: labels that cannot beat it are dropped from now on."""
@@ -213,11 +214,15 @@ class AStar:
         self.best = other.best
 
     def spare_bytes(self, label: _Label | None = None) -> int:
-        """What a group after a label must not move again beyond touching everything once, or the plan is no better."""
+        """What a group after a label must not move again beyond touching everything once, or the plan is no better.
+
+        Without a label: any group of the plan. Then the bound is that of the root, which counts no byte moved
+        again; the labels of a search that is under way do, and may have counted those of this very group.
+        """
         per_byte = self.problem.prices.tariff.per_byte
         if self.best is None or not per_byte:
             return NEVER_BYTES
-        bound = self.open[0].bound if label is None else label.bound
+        bound = self.root if label is None else label.bound
         return max(0, self.best - bound) // self.scale // per_byte + 1
 
     def run(self, effort: int, questions: int | None = None) -> Iterator[Proposal]:
