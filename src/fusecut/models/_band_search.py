@@ -88,6 +88,11 @@ class _Choice:
     extra_read: int
     extra_weights: int
 
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes moved again, MACs repeated."""
+        return self.extra_read + self.extra_weights, self.key[1]
+
 
 class BandSearch:
     """All ways to run one group in bands."""
@@ -133,6 +138,20 @@ class BandSearch:
                 break
         return self._refusal() if best is None else self.planned(best, self.channels)
 
+    def ways(self) -> tuple[Planned, ...]:
+        """All that no other one beats in both DRAM bytes and repeated MACs, fewest bytes first; () where none fits."""
+        heights = self._heights()
+        kept: list[_Choice] = []
+        for bandings in heights[self._fewest(heights) :]:
+            for banding in bandings:
+                least = self._least(banding)
+                if not any(c.moved[0] <= least[0] and c.moved[1] <= least[1] for c in kept):
+                    choice = self._choice(banding, None)
+                    kept = kept if choice is None else _unbeaten([*kept, choice])
+            if kept and kept[0].moved == (0, 0):
+                break
+        return tuple(self.planned(choice, self.channels) for choice in kept)
+
     def one_band_bytes(self) -> int:
         """The buffer in which one band holds everything, all images at once: then nothing moves twice."""
         rows = self.facts.tables.size[self.facts.tables.clock(self.group)]
@@ -172,13 +191,16 @@ class BandSearch:
     def _fits(self, bandings: list[_Banding]) -> bool:
         return any(self._held(banding)[1] <= self.capacity for banding in bandings)
 
+    def _least(self, banding: _Banding) -> tuple[int, int]:
+        """(bytes moved again, MACs repeated) of these bands, at least: what waits between bands is on chip."""
+        _, inputs, recomputed, halo_bytes = self._overlap(banding)
+        streamed = max(0, self.weights - max(0, self.capacity - halo_bytes))
+        return inputs + (banding.count - 1) * streamed, recomputed
+
     def _choice(self, banding: _Banding, best: _Choice | None) -> _Choice | None:
         """The best way in these bands; None if there is none, or none that could be better than ``best``."""
-        useful, inputs, recomputed, halo_bytes = self._overlap(banding)
-        if not useful:
-            return None
-        streamed = max(0, self.weights - max(0, self.capacity - halo_bytes))
-        if best is not None and self._rank(inputs + (banding.count - 1) * streamed, recomputed) > best.key[0]:
+        useful, inputs, recomputed, _ = self._overlap(banding)
+        if not useful or (best is not None and self._rank(*self._least(banding)) > best.key[0]):
             return None
         part, nbytes = self._held(banding)
         if nbytes > self.capacity:
@@ -359,6 +381,15 @@ class BandSearch:
             return Infeasible("buffer", self.capacity + 1, self.capacity, where, levers, at_least=True)
         levers = (f"a buffer of {format_bytes(self.smallest)} or more", *levers)
         return Infeasible("buffer", self.smallest, self.capacity, where, levers)
+
+
+def _unbeaten(choices: list[_Choice]) -> list[_Choice]:
+    """Ways that no other one beats in bytes and in MACs; of equal ones the smallest buffer."""
+    kept: list[_Choice] = []
+    for choice in sorted(choices, key=lambda c: (*c.moved, c.key[2])):
+        if not kept or choice.moved[1] < kept[-1].moved[1]:
+            kept.append(choice)
+    return kept
 
 
 _NODES: Final = 4_000
