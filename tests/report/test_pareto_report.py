@@ -62,6 +62,14 @@ def test_the_picture_has_a_dot_for_each_plan_and_loads_nothing() -> None:
     assert "<script" not in html(traded(), "t") and "every plan" in html(traded(), "t")
 
 
+def test_plans_of_one_buffer_are_drawn_over_what_they_repeat() -> None:
+    one = pareto(traded().graph, 11_264, 11_264)
+    drawn = svg(one, "one buffer")
+    places = [float(e.attrib["cx"]) for e in ElementTree.fromstring(drawn).iter() if e.tag.endswith("circle")]  # noqa: S314
+    assert "millions of MACs repeated, buffer of 11 KiB" in drawn
+    assert len(places) == len(one.points) > 1 and len(set(places)) == len(places)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".svg", ".html"])
 def test_the_command_writes_every_kind_of_file(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / f"front{suffix}"

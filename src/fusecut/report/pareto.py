@@ -25,6 +25,7 @@ from fusecut.report._svg import (
     picture,
     rule,
     table,
+    tick,
     words,
 )
 from fusecut.solution import SCHEMA_VERSION
@@ -36,6 +37,7 @@ COLUMNS: Final = (
     "recomputed_percent", "groups", "floor_dram_bytes",
 )  # fmt: skip
 _HEADINGS: Final = ("buffer B", "", "DRAM B", "MACs repeated", "of all", "groups")
+_RIGHT: Final = WIDTH - 190
 _SHOWN: Final = 40
 """Rows on a terminal unless all are asked for."""
 
@@ -119,46 +121,83 @@ def html(front: ParetoFront, title: str) -> str:
 
 
 def _picture(front: ParetoFront, title: str) -> str:
-    """Bytes over the buffer: the stairs of the fewest bytes, those of plans that repeat nothing, a dot for each plan.
+    """Bytes over the buffer, or, where all plans have the same one, over repeated MACs.
 
-    The larger a dot, the more MACs its plan repeats.
+    Over the buffer: the stairs of the fewest bytes, those of plans that repeat nothing, and a dot for each plan;
+    the larger a dot, the more MACs its plan repeats.
     """
     if not front.points:
         raise FusecutError(f"{title}: nothing to draw: {front.ended}")
-    low, high = front.points[0].buffer_bytes, front.machine.buffer_bytes
-    top, right = highest(max(p.dram_bytes for p in front.points)), WIDTH - 190
-    wide = log2(high) - log2(low)
-
-    def x(buffer_bytes: int) -> float:
-        return round(LEFT + ((log2(buffer_bytes) - log2(low)) / wide if wide else 0.5) * (right - LEFT), 1)
-
-    parts = byte_axis(top, right, "buffer, KiB")
-    base = HEIGHT - 46
-    for size in sorted({low, high, *(1024 << k for k in range(32) if low < 1024 << k < high)}):
-        parts.append(rule(x(size), base, x(size), base + 4, "soft"))
-        parts.append(words(x(size), base + 17, f"{size / 1024:.4g}", "soft", "middle"))
+    top = highest(max(p.dram_bytes for p in front.points))
     y = height(front.floor_bytes, top)
-    parts += [rule(LEFT, y, right, y, "soft", ' stroke-dasharray="2 3"'), words(LEFT + 6, y + 14, "floor", "soft")]
+    floor = [rule(LEFT, y, _RIGHT, y, "soft", ' stroke-dasharray="2 3"'), words(LEFT + 6, y + 14, "floor", "soft")]
+    over = _over_macs if len({p.buffer_bytes for p in front.points}) == 1 else _over_buffer
+    return picture([*floor, *over(front, top)], title)
+
+
+def _over_macs(front: ParetoFront, top: float) -> list[str]:
+    """One buffer: each plan at what it repeats, and the stairs between."""
+    most = max(p.recomputed_macs for p in front.points)
+    step = tick(most) if most else 1.0
+    wide = max(1, most)
+    size = format_bytes(front.points[0].buffer_bytes)
+    parts = byte_axis(top, _RIGHT, f"millions of MACs repeated, buffer of {size}")
+    for k in range(int(most / step) + 1):
+        x = _across(k * step / wide)
+        parts += _tick(x, f"{k * step / 1e6:g}")
+    places = [(_across(p.recomputed_macs / wide), height(p.dram_bytes, top)) for p in front.points]
+    return [
+        *parts,
+        *_line("c0", places),
+        *(_dot(front, p, x, y, 3.0) for p, (x, y) in zip(front.points, places, strict=True)),
+    ]
+
+
+def _over_buffer(front: ParetoFront, top: float) -> list[str]:
+    low, high = front.points[0].buffer_bytes, front.machine.buffer_bytes
+    wide = log2(high) - log2(low)
+    parts = byte_axis(top, _RIGHT, "buffer, KiB")
+    for size in sorted({low, high, *(1024 << k for k in range(32) if low < 1024 << k < high)}):
+        parts += _tick(_across((log2(size) - log2(low)) / wide), f"{size / 1024:.4g}")
     plain = [p for p in front.points if not p.recomputed_macs]
-    kinds = [("c1", front.points, "any MACs repeated"), ("c0", plain, "no MAC repeated")]
-    for k, (style, points, name) in enumerate(kinds):
-        if points:
-            corners = _stairs([(x(p.buffer_bytes), height(p.dram_bytes, top)) for p in points], right)
-            parts.append(
-                f'<path class="{style}" fill="none" stroke="{colour(style)}" stroke-width="2" d="M{corners}"/>'
-            )
-            parts.append(words(right + 8, 40 + 16 * k, name, f"{style} name"))
+    for k, (style, points, name) in enumerate(
+        (("c1", front.points, "any MACs repeated"), ("c0", plain, "no MAC repeated"))
+    ):
+        places = [(_across((log2(p.buffer_bytes) - log2(low)) / wide), height(p.dram_bytes, top)) for p in points]
+        parts += _line(style, places)
+        parts += [words(_RIGHT + 8, 40 + 16 * k, name, f"{style} name")] if places else []
     most = max(1, *(p.recomputed_macs for p in front.points))
     for p in front.points:
-        style, radius = ("c1", 2.5 + 4 * (p.recomputed_macs / most) ** 0.5) if p.recomputed_macs else ("c0", 2.5)
-        told = (
-            f"{p.buffer_bytes:,} B of buffer, {p.dram_bytes:,} B of DRAM traffic, {repeated(front, p)} of MACs repeated"
-        )
-        parts.append(
-            f'<circle class="{style} fill" fill="{colour(style)}" fill-opacity="0.6" cx="{x(p.buffer_bytes)}" '
-            f'cy="{height(p.dram_bytes, top)}" r="{radius:.1f}"><title>{escape(told)}</title></circle>'
-        )
-    return picture(parts, title)
+        x = _across((log2(p.buffer_bytes) - log2(low)) / wide)
+        parts.append(_dot(front, p, x, height(p.dram_bytes, top), 2.5 + 4 * (p.recomputed_macs / most) ** 0.5))
+    return parts
+
+
+def _across(share: float) -> float:
+    """The place of a share of the width."""
+    return round(LEFT + share * (_RIGHT - LEFT), 1)
+
+
+def _tick(x: float, said: str) -> list[str]:
+    base = HEIGHT - 46
+    return [rule(x, base, x, base + 4, "soft"), words(x, base + 17, said, "soft", "middle")]
+
+
+def _line(style: str, places: Sequence[tuple[float, float]]) -> list[str]:
+    if not places:
+        return []
+    return [
+        f'<path class="{style}" fill="none" stroke="{colour(style)}" stroke-width="2" d="M{_stairs(places, _RIGHT)}"/>'
+    ]
+
+
+def _dot(front: ParetoFront, p: FrontPoint, x: float, y: float, radius: float) -> str:
+    style = "c1" if p.recomputed_macs else "c0"
+    told = f"{p.buffer_bytes:,} B of buffer, {p.dram_bytes:,} B of DRAM traffic, {repeated(front, p)} of MACs repeated"
+    return (
+        f'<circle class="{style} fill" fill="{colour(style)}" fill-opacity="0.6" cx="{x}" cy="{y}" r="{radius:.1f}">'
+        f"<title>{escape(told)}</title></circle>"
+    )
 
 
 def _stairs(places: Sequence[tuple[float, float]], right: float) -> str:
