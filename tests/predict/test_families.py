@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import pytest
@@ -25,11 +27,18 @@ def test_seeds_are_different_networks(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_op_of_a_member_leads_to_one_output(family: str) -> None:
+def test_every_op_of_a_member_leads_to_an_output(family: str) -> None:
     graph = member(family, 1)
-    (end,) = graph.outputs
-    last = graph.producer[end]
-    assert graph.ancestors[last] | 1 << last == graph.everything
+    assert len(graph.outputs) == (6 if family == "detect" else 1)
+    last = [graph.producer[end] for end in graph.outputs]
+    assert reduce(or_, (graph.ancestors[i] | 1 << i for i in last)) == graph.everything
+
+
+def test_a_pyramid_is_a_class_and_a_box_map_for_each_of_three_levels() -> None:
+    graph = member("detect", 0)
+    sizes = sorted(graph.tensors[t].rows for t in graph.outputs)
+    image = graph.tensors[graph.inputs[0]].rows
+    assert sizes == [image // 32] * 2 + [image // 16] * 2 + [image // 8] * 2
 
 
 def test_an_unknown_family_lists_the_known_ones() -> None:
