@@ -38,17 +38,20 @@ def as_adapter(model: Predictor) -> Adapter:
     return found
 
 
-def told(base: dict[str, torch.Tensor]) -> np.ndarray:
+def told(base: dict[str, torch.Tensor]) -> list[list[float]]:
     with torch.no_grad():
         states = stack.encoded(base, PADDED)
-        return stack.base_answers(base, stack.read_out(states[-1], PADDED), INPUTS).numpy()
+        found: list[list[float]] = stack.base_answers(base, stack.read_out(states[-1], PADDED), INPUTS).tolist()
+    return found
 
 
-def told_by_adapters(base: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> np.ndarray:
+def told_by_adapters(base: dict[str, torch.Tensor], own: dict[str, torch.Tensor]) -> list[list[list[float]]]:
     found = stack.readouts(base, own, PADDED, chunk=4)
     heads = {name: w.unsqueeze(1) for name, w in own.items() if name.startswith("head.")}
     with torch.no_grad():
-        return stack.adapter_answers(heads, found.base[:, None], found.own[:, None], INPUTS[None])[:, 0].numpy()
+        said = stack.adapter_answers(heads, found.base[:, None], found.own[:, None], INPUTS[None])
+    told: list[list[list[float]]] = said[:, 0].tolist()
+    return told
 
 
 def test_a_stack_of_bases_answers_as_each_alone() -> None:

@@ -66,15 +66,32 @@ def _aiop_rows(args: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
     from fusecut.train.solved import read_labels
 
     experiments, seeds = args.experiments or aiop.EXPERIMENTS, 10 if args.full else 2
-    asked = args.methods or [*aiop.METHODS, *(aiop.GRAPH_NETWORKS if args.full else ())]
+    asked = args.methods or [*aiop.METHODS, *(aiop.FAMILY_NETWORKS if args.full else ())]
     closed = [m for m in asked if m not in aiop.GRAPH_NETWORKS]
     targets = aiop.targets(experiments, args.latencies, not args.full, lambda step: print(step, file=sys.stderr))
     yield from aiop.rows(targets, seeds, known, methods=closed)
-    networks = [m for m in asked if m in aiop.GRAPH_NETWORKS]
+    networks = [m for m in asked if m in aiop.FAMILY_NETWORKS]
     if networks and "family" in experiments:
         from fusecut.reproduce.aiop_gnn import family_rows
 
         yield from family_rows(read_labels(FOLDER / "solved.csv"), networks, min(seeds, 5), known)
+    yield from _aiop_network_rows(args, experiments, seeds, known)
+
+
+def _aiop_network_rows(
+    args: argparse.Namespace, experiments: Sequence[str], seeds: int, known: Sequence[Row]
+) -> Iterator[Row]:
+    """Rows of graph networks on measured devices, for the methods that are named."""
+    from fusecut.reproduce import aiop
+
+    methods = [m for m in args.methods if m in aiop.GRAPH_NETWORKS]
+    measured = [e for e in experiments if e in aiop.MEASURED]
+    if methods and measured and args.latencies is not None:
+        from fusecut.reproduce.aiop_device_rows import Plan, rows
+
+        spaces = aiop.measured_spaces(args.latencies, lambda step: print(step, file=sys.stderr))
+        targets = aiop.targets_of(spaces, measured)
+        yield from rows(spaces, targets, Plan(methods, seeds, args.torch_device), known)
 
 
 REPRODUCTIONS: Final[dict[str, Callable[[argparse.Namespace], Reproduced]]] = {

@@ -12,7 +12,8 @@ Methods: ``flops``; ``ridge``, the closed form on analytic features with the kno
 (with no sample: their geometric mean); ``trees``, boosted trees on graph statistics; ``blocks``, the closed form
 with the known tasks as features, which is what ``fusecut train predictor`` uses; ``sum``, non-negative
 coefficients on totals (:mod:`fusecut.predict.additive`); ``gnn``, ``gnn-flops`` and ``gnn-residual``, the graph
-network with a K-Adapter (:mod:`fusecut.reproduce.aiop_gnn`), for ``family`` alone.
+network with K-Adapters, for ``family`` (:mod:`fusecut.reproduce.aiop_gnn`) and on measured devices
+(:mod:`fusecut.reproduce.aiop_devices`), there also ``gnn-blocks`` and ``gnn-scratch``.
 """
 
 from __future__ import annotations
@@ -44,10 +45,14 @@ Floats = NDArray[np.float64]
 Key = tuple[str, str, str, str, int]
 
 EXPERIMENTS: Final = ("device", "group", "space", "family", "buffer")
+MEASURED: Final = ("device", "group", "space")
+"""The experiments on measured devices."""
+
 SAMPLES: Final = (0, 10, 20, 50)
 LEARNT_FROM: Final = 1000
 TREE_SEEDS: Final = 3
-GRAPH_NETWORKS: Final = ("gnn", "gnn-flops", "gnn-residual")
+FAMILY_NETWORKS: Final = ("gnn", "gnn-flops", "gnn-residual")
+GRAPH_NETWORKS: Final = (*FAMILY_NETWORKS, "gnn-blocks", "gnn-scratch")
 
 
 class Target(NamedTuple):
@@ -322,13 +327,18 @@ def _targets(
 ) -> Iterator[Target]:
     labels = read_labels(FOLDER / "solved.csv")
     every: list[Iterator[Target]] = [t for t in (solved_targets(labels),) if {"family", "buffer"} & set(experiments)]
-    if latencies is not None and {"device", "group", "space"} & set(experiments):
-        spaces = measured_spaces(latencies, on_step)
-        every += [device_targets(spaces), device_targets(spaces, "group"), space_targets(spaces)]
+    if latencies is not None and set(MEASURED) & set(experiments):
+        every.append(targets_of(measured_spaces(latencies, on_step), experiments))
     chosen = (t for some in every for t in some if t.experiment in experiments)
     for i, target in enumerate(chosen):
         if not quick or i % 8 == 0 or target.experiment in ("family", "buffer"):
             yield target
+
+
+def targets_of(spaces: Sequence[Measured], experiments: Sequence[str]) -> Iterator[Target]:
+    """The targets of the experiments on measured devices."""
+    for experiment in (e for e in MEASURED if e in experiments):
+        yield from space_targets(spaces) if experiment == "space" else device_targets(spaces, experiment)
 
 
 def read_rows(path: Path) -> list[Row]:
