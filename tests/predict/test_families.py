@@ -11,6 +11,7 @@ import pytest
 from fusecut.builder import Net
 from fusecut.errors import FusecutError, ModelError, UnknownNameError
 from fusecut.ir import Graph
+from fusecut.predict.bundle import FOLDER
 from fusecut.predict.features import NAMES, quantities
 from fusecut.predict.spaces.families import FAMILIES, member
 from fusecut.train.solved import labels, read_labels
@@ -59,8 +60,14 @@ def small() -> Graph:
 
 def test_labels_lie_between_the_floor_and_no_fusion() -> None:
     raw = dict(zip(NAMES, quantities(small()), strict=True))
-    found = labels(small(), ["dram@256KiB", "layerwise@256KiB"])
-    assert raw["floor"] <= found["dram@256KiB"] <= found["layerwise@256KiB"] == raw["unfused"]
+    found = labels(small(), ["dram@256KiB", "lbdf@256KiB", "layerwise@256KiB"])
+    assert raw["floor"] <= found["dram@256KiB"] <= found["lbdf@256KiB"] <= found["layerwise@256KiB"] == raw["unfused"]
+
+
+def test_the_labels_that_ship_never_say_that_more_schemes_cost_more() -> None:
+    found = {(r.family, r.seed, r.task): r.value for r in read_labels(FOLDER / "solved.csv")}
+    pairs = [(v, found[f, s, "lbdf@" + t[5:]]) for (f, s, t), v in found.items() if t.startswith("dram@")]
+    assert len(pairs) > 800 and all(mixed <= lbdf for mixed, lbdf in pairs)
 
 
 def test_energy_and_latency_are_solved_on_the_machine() -> None:

@@ -118,7 +118,9 @@ def _aiop_command(commands: Commands[Parser]) -> None:
         epilog="Example: fusecut reproduce aiop --experiments family buffer --rows rows.jsonl",
     )
     p.add_argument("--latencies", type=Path, metavar="FILE.npz", help="measured latencies; without, only our solver's")
-    p.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="device group space family buffer")
+    p.add_argument(
+        "--experiments", nargs="+", default=[], metavar="NAME", help="device group space family head buffer scheme"
+    )
     p.add_argument(
         "--methods",
         nargs="+",

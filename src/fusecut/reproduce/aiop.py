@@ -1,12 +1,16 @@
 """Tables like AIO-P's: predictors moved to devices, spaces and families they have not seen.
 
-Four experiments, each with 0, 10, 20 and 50 samples of the target:
+Experiments, each with 0, 10, 20 and 50 samples of the target:
 
 * ``device``: one device of a space is unseen, the others are known;
 * ``group``: all devices of its kind (GPUs, CPUs, phones) are unseen as well;
 * ``space``: the same device is known on another space;
 * ``family``: fewest DRAM bytes at 256 KiB are known for MobileNetV2-like networks, and asked for others;
-* ``buffer``: they are known for all families at 64 KiB and 1 MiB, and asked at 256 KiB.
+* ``head``: they are known for classifiers of all families, and asked for networks with other heads;
+* ``buffer``: they are known for all families at 64 KiB and 1 MiB, and asked at 256 KiB;
+* ``scheme``: they are known under one scheme, lbdf or mixed, and asked under the other.
+
+All but ``scheme`` are under lbdf.
 
 Methods: ``flops``; ``ridge``, the closed form on analytic features with the known tasks left out of it
 (with no sample: their geometric mean); ``trees``, boosted trees on graph statistics; ``blocks``, the closed form
@@ -44,7 +48,13 @@ from fusecut.units import parse_bytes
 Floats = NDArray[np.float64]
 Key = tuple[str, str, str, str, int]
 
-EXPERIMENTS: Final = ("device", "group", "space", "family", "buffer")
+EXPERIMENTS: Final = ("device", "group", "space", "family", "head", "buffer", "scheme")
+SOLVED: Final = ("family", "head", "buffer", "scheme")
+"""The experiments on labels of our own solver."""
+
+HEADED: Final = ("detect", "pose", "segment", "unet")
+"""Families whose members are no classifiers."""
+
 MEASURED: Final = ("device", "group", "space")
 """The experiments on measured devices."""
 
@@ -272,19 +282,47 @@ def _across(source: Measured, target: Measured, device: str) -> Target:
 
 
 def solved_targets(labels: Sequence[Label], source: str = "mobilenet_v2", size: str = "256KiB") -> Iterator[Target]:
-    """Fewest DRAM bytes: other families than the one that is known, then a buffer between those known."""
-    chosen = [r for r in labels if r.task.startswith("dram@")]
-    graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in chosen})}
-    sizes = [parse_bytes(r.task.partition("@")[2]) for r in chosen]
-    every = describe_graphs([graphs[r.family, r.seed] for r in chosen], sizes)
-    values = np.array([float(r.value) for r in chosen])
-    unfused = every.raw[:, NAMES.index("unfused")]
-    asked = np.array([r.task == f"dram@{size}" for r in chosen])
-    families = np.array([r.family for r in chosen])
+    """Fewest DRAM bytes under lbdf: other families than the one that is known, heads, then a buffer and a scheme."""
+    found = _Solved.of(labels, ("lbdf", "dram"))
+    families, tasks = found.families, found.tasks
+    asked, buffers = tasks == f"lbdf@{size}", np.char.startswith(tasks, "lbdf@")
     for family in sorted(set(families) - {source}):
-        there, here = asked & (families == source), asked & (families == family)
-        yield _solved("family", f"{source} to {family}", f"dram@{size}", every, values, unfused, there, here)
-    yield _solved("buffer", "all families", f"dram@{size}", every, values, unfused, ~asked, asked)
+        yield found.target(
+            "family", f"{source} to {family}", asked & (families == source), asked & (families == family)
+        )
+    headed = np.isin(families, HEADED)
+    for family in HEADED:
+        yield found.target("head", f"classifiers to {family}", asked & ~headed, asked & (families == family))
+    yield found.target("buffer", "all families", buffers & ~asked, asked)
+    mixed = tasks == f"dram@{size}"
+    yield found.target("scheme", "lbdf to mixed", asked, mixed)
+    yield found.target("scheme", "mixed to lbdf", mixed, asked)
+
+
+class _Solved(NamedTuple):
+    """Labels of DRAM bytes with their networks described against their buffers."""
+
+    networks: Described
+    values: Floats
+    families: NDArray[np.str_]
+    tasks: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, labels: Sequence[Label], schemes: Sequence[str]) -> _Solved:
+        chosen = [r for r in labels if r.task.partition("@")[0] in schemes]
+        graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in chosen})}
+        sizes = [parse_bytes(r.task.partition("@")[2]) for r in chosen]
+        every = describe_graphs([graphs[r.family, r.seed] for r in chosen], sizes)
+        values = np.array([float(r.value) for r in chosen])
+        return cls(every, values, np.array([r.family for r in chosen]), np.array([r.task for r in chosen]))
+
+    def target(self, experiment: str, space: str, there: NDArray[np.bool_], here: NDArray[np.bool_]) -> Target:
+        """What is known ``there`` is asked ``here``; both are scaled by the networks of their own tasks."""
+        unfused = self.networks.raw[:, NAMES.index("unfused")]
+        scaled = np.isin(self.tasks, np.unique(self.tasks[there | here]))
+        task = str(self.tasks[here][0])
+        rows = (self.networks[scaled], self.values[scaled], unfused[scaled], there[scaled], here[scaled])
+        return _solved(experiment, space, task, *rows)
 
 
 def _solved(
@@ -326,12 +364,12 @@ def _targets(
     experiments: Sequence[str], latencies: Path | None, quick: bool, on_step: Callable[[str], None]
 ) -> Iterator[Target]:
     labels = read_labels(FOLDER / "solved.csv")
-    every: list[Iterator[Target]] = [t for t in (solved_targets(labels),) if {"family", "buffer"} & set(experiments)]
+    every: list[Iterator[Target]] = [t for t in (solved_targets(labels),) if set(SOLVED) & set(experiments)]
     if latencies is not None and set(MEASURED) & set(experiments):
         every.append(targets_of(measured_spaces(latencies, on_step), experiments))
     chosen = (t for some in every for t in some if t.experiment in experiments)
     for i, target in enumerate(chosen):
-        if not quick or i % 8 == 0 or target.experiment in ("family", "buffer"):
+        if not quick or i % 8 == 0 or target.experiment in SOLVED:
             yield target
 
 

@@ -27,7 +27,7 @@ from fusecut.units import parse_bytes
 
 Floats = NDArray[np.float64]
 
-_BOUNDS: Final = {"dram": ("floor", "unfused"), "layerwise": ("floor", "")}
+_BOUNDS: Final = {**dict.fromkeys(("dram", "lbdf"), ("floor", "unfused")), "layerwise": ("floor", "")}
 """What a task of our solver is at least and at most, as quantities of the network."""
 
 FOLDS: Final = 5
@@ -130,7 +130,11 @@ def read_latencies(path: Path) -> tuple[Latencies, ...]:
     Raises:
         FusecutError: the file cannot be read, or has no such arrays.
     """
+    import zipfile
+
     try:
+        if not zipfile.is_zipfile(path) and path.is_file():
+            raise ValueError("not an .npz file")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = [
                 Latencies(
@@ -142,9 +146,10 @@ def read_latencies(path: Path) -> tuple[Latencies, ...]:
                 for name in sorted(SPACES)
                 if f"{name}_arch" in file.files
             ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise FusecutError(
-            f"cannot read latencies from {path}: {error}; expected <space>_arch, _device, _latency"
+            f"cannot read latencies from {path}: {reason}; expected <space>_arch, _device, _latency"
         ) from None
     if not found or any(t.values.shape != (len(t.devices), len(t.archs)) for t in found):
         raise FusecutError(f"{path} holds no latencies: expected <space>_latency of shape [device, arch]")
