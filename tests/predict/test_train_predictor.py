@@ -130,7 +130,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(
 @pytest.mark.parametrize("content", [b"\x93NUMPY", b"arch,value", b"PK\x03\x04 and nothing more"])
 def test_latencies_that_are_no_npz_are_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(FusecutError, match="not an .npz file"):
+    with pytest.raises(FusecutError, match=r"not an \.npz file"):
         read_latencies(tmp_path / "x.npz")
 
 
