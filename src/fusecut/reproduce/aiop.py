@@ -32,9 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusecut.errors import UnknownNameError
+from fusecut.predict import features
 from fusecut.predict.additive import additive, fit_additive
 from fusecut.predict.baselines import boosted_trees, flops
-from fusecut.predict.basis import Basis, Described, describe_graphs
+from fusecut.predict.basis import Basis, Described
 from fusecut.predict.bundle import FOLDER
 from fusecut.predict.features import NAMES
 from fusecut.predict.metrics import Metrics, metrics
@@ -281,22 +282,34 @@ def _across(source: Measured, target: Measured, device: str) -> Target:
     return Target("space", name, device, here, values, np.ones(len(here)), basis, guess, added)
 
 
-def solved_targets(labels: Sequence[Label], source: str = "mobilenet_v2", size: str = "256KiB") -> Iterator[Target]:
-    """Fewest DRAM bytes under lbdf: other families than the one that is known, heads, then a buffer and a scheme."""
-    found = _Solved.of(labels, ("lbdf", "dram"))
+def solved_targets(
+    labels: Sequence[Label],
+    source: str = "mobilenet_v2",
+    size: str = "256KiB",
+    experiments: Sequence[str] = SOLVED,
+) -> Iterator[Target]:
+    """Fewest DRAM bytes: families that are not known, heads, then a buffer and a scheme."""
+    under, mixed = f"lbdf@{size}", f"dram@{size}"
+    wanted = {under} | ({mixed} if "scheme" in experiments else set())
+    found = _Solved.of([r for r in labels if r.task in wanted or (_at_some_buffer(r) and "buffer" in experiments)])
     families, tasks = found.families, found.tasks
-    asked, buffers = tasks == f"lbdf@{size}", np.char.startswith(tasks, "lbdf@")
-    for family in sorted(set(families) - {source}):
+    asked = tasks == under
+    for family in sorted(set(families) - {source}) if "family" in experiments else ():
         yield found.target(
             "family", f"{source} to {family}", asked & (families == source), asked & (families == family)
         )
     headed = np.isin(families, HEADED)
-    for family in HEADED:
+    for family in sorted(set(families) & set(HEADED)) if "head" in experiments else ():
         yield found.target("head", f"classifiers to {family}", asked & ~headed, asked & (families == family))
-    yield found.target("buffer", "all families", buffers & ~asked, asked)
-    mixed = tasks == f"dram@{size}"
-    yield found.target("scheme", "lbdf to mixed", asked, mixed)
-    yield found.target("scheme", "mixed to lbdf", mixed, asked)
+    if "buffer" in experiments:
+        yield found.target("buffer", "all families", np.char.startswith(tasks, "lbdf@") & ~asked, asked)
+    if "scheme" in experiments:
+        yield found.target("scheme", "lbdf to mixed", asked, tasks == mixed)
+        yield found.target("scheme", "mixed to lbdf", tasks == mixed, asked)
+
+
+def _at_some_buffer(row: Label) -> bool:
+    return row.task.startswith("lbdf@")
 
 
 class _Solved(NamedTuple):
@@ -308,13 +321,14 @@ class _Solved(NamedTuple):
     tasks: NDArray[np.str_]
 
     @classmethod
-    def of(cls, labels: Sequence[Label], schemes: Sequence[str]) -> _Solved:
-        chosen = [r for r in labels if r.task.partition("@")[0] in schemes]
-        graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in chosen})}
-        sizes = [parse_bytes(r.task.partition("@")[2]) for r in chosen]
-        every = describe_graphs([graphs[r.family, r.seed] for r in chosen], sizes)
-        values = np.array([float(r.value) for r in chosen])
-        return cls(every, values, np.array([r.family for r in chosen]), np.array([r.task for r in chosen]))
+    def of(cls, labels: Sequence[Label]) -> _Solved:
+        graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in labels})}
+        raw = {key: features.quantities(graph) for key, graph in graphs.items()}
+        sizes = [parse_bytes(r.task.partition("@")[2]) for r in labels]
+        extra = [features.against_buffer(graphs[r.family, r.seed], b) for r, b in zip(labels, sizes, strict=True)]
+        every = Described(np.array(extra), np.array([raw[r.family, r.seed] for r in labels]))
+        values = np.array([float(r.value) for r in labels])
+        return cls(every, values, np.array([r.family for r in labels]), np.array([r.task for r in labels]))
 
     def target(self, experiment: str, space: str, there: NDArray[np.bool_], here: NDArray[np.bool_]) -> Target:
         """What is known ``there`` is asked ``here``; both are scaled by the networks of their own tasks."""
@@ -364,7 +378,8 @@ def _targets(
     experiments: Sequence[str], latencies: Path | None, quick: bool, on_step: Callable[[str], None]
 ) -> Iterator[Target]:
     labels = read_labels(FOLDER / "solved.csv")
-    every: list[Iterator[Target]] = [t for t in (solved_targets(labels),) if set(SOLVED) & set(experiments)]
+    solved = [e for e in SOLVED if e in experiments]
+    every = [solved_targets(labels, experiments=solved)] if solved else []
     if latencies is not None and set(MEASURED) & set(experiments):
         every.append(targets_of(measured_spaces(latencies, on_step), experiments))
     chosen = (t for some in every for t in some if t.experiment in experiments)

@@ -226,7 +226,7 @@ def train_families(rows: Sequence[Label]) -> Model:
     for task in sorted({task for _, task, _ in asked}):
         of_task = np.array([t == task for _, t, _ in asked])
         bounds = _BOUNDS.get(task, ("", ""))
-        model = model.learning(task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", bounds)
+        model = model.learning(task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", bounds, True)
     return replace(model, notes=_notes(len(graphs)))
 
 
