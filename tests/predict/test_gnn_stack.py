@@ -10,6 +10,7 @@ pytest.importorskip("torch_geometric")
 import torch
 from torch import nn
 
+from fusecut.errors import FusecutError
 from fusecut.predict import gnn_stack as stack
 from fusecut.predict.compute_graph import ComputeGraph
 from fusecut.predict.gnn import Adapter, Encoded, Predictor, Schedule, answers, encode, new_predictor, train
@@ -93,6 +94,12 @@ def test_gradients_are_clipped_network_by_network() -> None:
     stack.clip([weights], 1, 1.0)
     assert weights.grad is not None
     assert weights.grad.norm(dim=1).tolist() == pytest.approx([1.0, 0.1 * 3**0.5], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "toaster"])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(FusecutError, match=f"torch cannot use device '{name}' here"):
+        stack.usable(name)
 
 
 def test_padding_does_not_touch_readouts() -> None:

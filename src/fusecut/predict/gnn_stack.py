@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fusecut.errors import FusecutError
 from fusecut.predict.gnn import LAYERS, Adapter, Encoded, Predictor, Schedule
 
 Floats = NDArray[np.float64]
@@ -64,6 +65,20 @@ class Padded:
     def __getitem__(self, rows: Tensor | slice) -> Padded:
         parts = (self.ops, self.shapes, self.kernels, self.biases, self.adjacent, self.share)
         return Padded(*(p[rows] for p in parts))
+
+
+def usable(device: str) -> str:
+    """A torch device that computes.
+
+    Raises:
+        FusecutError: there is none of that name here.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise FusecutError(f"torch cannot use device {device!r} here ({reason}); cpu always works") from None
+    return device
 
 
 def stacked(modules: Sequence[nn.Module], device: str = "cpu") -> dict[str, Tensor]:

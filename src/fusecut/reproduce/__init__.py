@@ -69,7 +69,7 @@ def _aiop_rows(args: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
     asked = args.methods or [*aiop.METHODS, *(aiop.FAMILY_NETWORKS if args.full else ())]
     closed = [m for m in asked if m not in aiop.GRAPH_NETWORKS]
     targets = aiop.targets(experiments, args.latencies, not args.full, lambda step: print(step, file=sys.stderr))
-    yield from aiop.rows(targets, seeds, known, methods=closed)
+    yield from aiop.rows(targets if closed else (), seeds, known, methods=closed)
     networks = [m for m in asked if m in aiop.FAMILY_NETWORKS]
     if networks and "family" in experiments:
         from fusecut.reproduce.aiop_gnn import family_rows
@@ -87,11 +87,13 @@ def _aiop_network_rows(
     methods = [m for m in args.methods if m in aiop.GRAPH_NETWORKS]
     measured = [e for e in experiments if e in aiop.MEASURED]
     if methods and measured and args.latencies is not None:
+        from fusecut.predict.gnn_stack import usable
         from fusecut.reproduce.aiop_device_rows import Plan, rows
 
+        device = usable(args.torch_device)
         spaces = aiop.measured_spaces(args.latencies, lambda step: print(step, file=sys.stderr))
         targets = aiop.targets_of(spaces, measured)
-        yield from rows(spaces, targets, Plan(methods, seeds, args.torch_device), known)
+        yield from rows(spaces, targets, Plan(methods, seeds, device), known)
 
 
 REPRODUCTIONS: Final[dict[str, Callable[[argparse.Namespace], Reproduced]]] = {

@@ -172,7 +172,7 @@ def rows(
     """
     for name in methods:
         if name not in METHODS:
-            raise UnknownNameError("method", name, METHODS)
+            raise UnknownNameError("method", name, (*METHODS, *GRAPH_NETWORKS))
     have = {row.key: row for row in known}
     for target in targets:
         for method in methods:
