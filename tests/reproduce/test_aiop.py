@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,14 @@ def test_unknown_methods_and_experiments_are_refused() -> None:
         list(aiop.rows([], 1, methods=("magic",)))
     with pytest.raises(UnknownNameError, match="family"):
         aiop.targets(["magic"], None, True, print)
+
+
+def test_graph_networks_without_torch_are_refused_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_geometric", None)
+    assert main(["reproduce", "aiop", "--experiments", "family", "--methods", "gnn"]) == 2
+    assert "pip install 'fusecut[gnn]'" in capsys.readouterr().err
 
 
 def test_the_command_prints_and_keeps_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

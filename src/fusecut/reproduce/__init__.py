@@ -68,6 +68,8 @@ def _aiop_rows(args: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
     experiments, seeds = args.experiments or aiop.EXPERIMENTS, 10 if args.full else 2
     asked = args.methods or [*aiop.METHODS, *(aiop.FAMILY_NETWORKS if args.full else ())]
     closed = [m for m in asked if m not in aiop.GRAPH_NETWORKS]
+    if len(closed) < len(asked):
+        _require_torch()
     targets = aiop.targets(experiments, args.latencies, not args.full, lambda step: print(step, file=sys.stderr))
     yield from aiop.rows(targets if closed else (), seeds, known, methods=closed)
     networks = [m for m in asked if m in aiop.FAMILY_NETWORKS]
@@ -76,6 +78,18 @@ def _aiop_rows(args: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
 
         yield from family_rows(read_labels(FOLDER / "solved.csv"), networks, min(seeds, 5), known)
     yield from _aiop_network_rows(args, experiments, seeds, known)
+
+
+def _require_torch() -> None:
+    """Raise FusecutError where graph networks cannot be trained."""
+    from fusecut.errors import FusecutError
+
+    try:
+        import torch_geometric  # noqa: F401
+    except ImportError as error:
+        raise FusecutError(
+            f"{error.name} is missing: graph networks need pip install 'fusecut[gnn]'; or name other --methods"
+        ) from None
 
 
 def _aiop_network_rows(
