@@ -27,6 +27,9 @@ VERSION: Final = 1
 LARGEST_BYTES: Final = 64 * 2**20
 _BUFFER: Final = features.BUFFER_NAMES.index("buffer")
 _TINY: Final = 1e-300
+_TWO_SIDED: Final = 1.645
+"""Deviations to either side that hold 90 % of a normal distribution."""
+
 _SCALINGS: Final = ("extra", "linear", "log")
 _QUANTITIES: Final = ("baseline", "least", "most")
 _SCALARS: Final = ("noise", "offset", "centre", "scale", "log", "widening", "samples", "dropped")
@@ -50,7 +53,7 @@ class Task:
 
     ``sums``, where there are any, are such coefficients for each buffer (:func:`fusecut.predict.additive.by_buffer`).
     The prediction is then the geometric mean of both: on families that it has not seen, each is astray at times,
-    their mean less (docs/aiop-results.md).
+    their mean less (docs/aiop-results.md). Half of what they are apart counts as a deviation more.
     """
 
     fitted: Fitted
@@ -85,7 +88,8 @@ class Model:
         if len(found.sums):
             summed = _kept(found, networks, by_buffer(found.sums, networks.raw, networks.extra[:, _BUFFER]))
             both = np.sqrt(np.maximum(values, 0.0) * summed)
-            values, halves = both, halves * both / np.maximum(values, _TINY)
+            apart = (values - summed) / 2
+            values, halves = both, np.hypot(halves * both / np.maximum(values, _TINY), _TWO_SIDED * apart)
         return Predicted(values, halves)
 
     def predict_elsewhere(self, task: str, networks: Described) -> Predicted:
