@@ -28,8 +28,6 @@ from fusecut.units import parse_bytes
 Floats = NDArray[np.float64]
 
 _BOUNDS: Final = {**dict.fromkeys(("dram", "lbdf"), ("floor", "unfused")), "layerwise": ("floor", "")}
-"""What a task of our solver is at least and at most, as quantities of the network."""
-
 FOLDS: Final = 5
 LEAST_FOR_FOLDS: Final = 10
 SCALED_BY: Final = 500
@@ -216,18 +214,25 @@ def train_devices(path: Path, on_step: Callable[[str], None] = lambda _: None) -
 def train_families(rows: Sequence[Label]) -> Model:
     """The bundled model of our own solver's labels: DRAM and no fusion at any buffer, energy and latency.
 
-    Values are divided by the unfused DRAM bytes, which a search can only lessen.
+    The closed form learns values over the unfused DRAM bytes, which a search can only lessen; sums are fitted for each
+    buffer beside it.
     """
     graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in rows})}
-    asked = [(r, *_solved_task(r.task)) for r in rows]
+    asked = [(r, *solved_task(r.task)) for r in rows]
     every = describe_graphs([graphs[r.family, r.seed] for r, _, _ in asked], [size for _, _, size in asked])
     model = Model(Basis.of(SOLVED, every).without_linear(), {})
     values = np.array([float(r.value) for r in rows])
     for task in sorted({task for _, task, _ in asked}):
         of_task = np.array([t == task for _, t, _ in asked])
-        bounds = _BOUNDS.get(task, ("", ""))
-        model = model.learning(task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", bounds, True)
+        model = model.learning(
+            task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", solved_bounds(task), True
+        )
     return replace(model, notes=_notes(len(graphs)))
+
+
+def solved_bounds(task: str) -> tuple[str, str]:
+    """What a task of our solver is at least and at most, as quantities of the network; nothing for none."""
+    return _BOUNDS.get(task, ("", ""))
 
 
 def _objective(task: str) -> Objective:
@@ -235,7 +240,7 @@ def _objective(task: str) -> Objective:
     return "energy" if task.startswith("energy") else "latency" if task.startswith("latency") else "dram"
 
 
-def _solved_task(task: str) -> tuple[str, int]:
+def solved_task(task: str) -> tuple[str, int]:
     """The predicted task and the buffer of a task of :mod:`fusecut.train.solved`."""
     what, _, where = task.partition("@")
     if _objective(task) == "dram":
