@@ -6,7 +6,7 @@ ten is, and how many of the true best ten are among them. Under mixed, networks 
 seconds are left out.
 
     python benchmarks/predict.py 200 lbdf
-    python benchmarks/predict.py 60 mixed detect mobilenet_v2 mobilenet_v3 pose resnet segment unet
+    python benchmarks/predict.py 40 mixed detect mobilenet_v2 mobilenet_v3 pose resnet segment unet
 """
 
 from __future__ import annotations
