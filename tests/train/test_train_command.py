@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,24 @@ def test_a_place_that_cannot_be_written_is_told_first(tmp_path: Path, capsys: py
     nowhere = str(tmp_path / "none" / "groups.npz")
     assert main(["train", "dataset", "--scheme", "lbdf", "-q", "-o", nowhere]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_same_seed_teaches_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    first, again = (_taught_afresh(tmp_path / hash_seed, hash_seed) for hash_seed in ("1", "2"))
+    assert first == again
+
+
+def _taught_afresh(folder: Path, hash_seed: str) -> dict[str, bytes]:
+    """Data set, validity network and explainers, each made by a process of its own."""
+    folder.mkdir()
+    data, network = str(folder / "groups.npz"), str(folder / "validity.safetensors")
+    learn = ["--data", data, "--validity", network, "--groups", "3"]
+    for command in (
+        ["dataset", "--networks", "mobilenet_v1", "alexnet", "--groups", "30", "-o", data],
+        ["validity", "--data", data, "--epochs", "2", "-o", network],
+        *(["explainer", "--name", name, *learn, "-o", str(folder / f"{name}.safetensors")] for name in ("pg", "rg")),
+    ):
+        whole = [sys.executable, "-m", "fusecut", "train", *command, "--scheme", "lbdf", "--seed", "3", "-q"]
+        subprocess.run(whole, env={**os.environ, "PYTHONHASHSEED": hash_seed}, check=True)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
