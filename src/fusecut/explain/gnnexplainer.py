@@ -41,8 +41,8 @@ class GNNExplainer:
     """
 
     model: ValidityModel | None = None
-    epochs: int = 30
-    learning_rate: float = 0.1
+    epochs: int = 15
+    learning_rate: float = 0.2
     edge_size: float = 0.05
     edge_ent: float = 0.1
 
