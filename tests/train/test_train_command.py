@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import fusecut
 from fusecut.cli import main
 
 pytest.importorskip("torch")
@@ -63,6 +64,32 @@ def test_bad_input_is_told_in_one_line(
 ) -> None:
     output = tmp_path / "out"
     assert main(["train", *REFUSED[message], "--data", data, "-q", "-o", str(output)]) == 2
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+    assert not output.exists()
+
+
+BUNDLED = Path(fusecut.__file__).parent / "explain" / "weights"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((BUNDLED / "validity_brr.safetensors").read_bytes(), "was trained for scheme 'brr': expected one for 'lbdf'"),
+        ((BUNDLED / "pg_lbdf.safetensors").read_bytes(), "holds 'pg' weights: expected 'validity'"),
+        ((BUNDLED / "validity_lbdf.safetensors").read_bytes()[:3000], "is damaged or no safetensors file"),
+        (b"\x07 not weights at all", "is damaged or no safetensors file"),
+        (b"", "is damaged or no safetensors file"),
+    ],
+    ids=["other scheme", "other kind", "cut off", "junk", "empty"],
+)
+def test_a_wrong_validity_network_is_told_in_one_line(
+    content: bytes, message: str, data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, output = tmp_path / "network.safetensors", tmp_path / "out"
+    network.write_bytes(content)
+    learn = ["--scheme", "lbdf", "--data", data, "--validity", str(network), "-q", "-o", str(output)]
+    assert main(["train", "explainer", "--name", "pg", *learn]) == 2
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
     assert not output.exists()
