@@ -252,7 +252,7 @@ def reference(network: str, rule: str) -> Row:
     return Row(network, rule, "exact", 0, best if proved else 0, ((0, best),), 0, 0.0)
 
 
-def run(network: str, rule: str, method: str, seed: int, best: int) -> Row:
+def run(network: str, rule: str, method: str, seed: int, best: int, seconds: float = MOST_SECONDS) -> Row:
     """One run, until the optimum, the end, or a limit."""
     make, split, _ = ALL_METHODS[method]
     box = Box(rule)
@@ -265,7 +265,7 @@ def run(network: str, rule: str, method: str, seed: int, best: int) -> Row:
         if isinstance(cost, Cost) and (not least or cost.dram_bytes < least):
             least = cost.dram_bytes
             trace.append((box.asked, least))
-        if 0 < least <= best or box.asked > MOST_QUESTIONS or process_time() - started > MOST_SECONDS:
+        if 0 < least <= best or box.asked > MOST_QUESTIONS or process_time() - started > seconds:
             break
     return Row(network, rule, method, seed, best, tuple(trace), box.asked, round(process_time() - started, 2))
 
@@ -286,6 +286,7 @@ class Grid:
     boxes: Sequence[str]
     methods: Sequence[str]
     seeds: int
+    seconds: float
 
     def runs(self, known: set[tuple[str, str, str, int]]) -> Iterator[tuple[str, str, str, int]]:
         """Seed by seed, so that a run that is stopped has all methods for fewer seeds."""
@@ -303,7 +304,7 @@ def measured(path: Path, grid: Grid) -> list[Row]:
         if (network, rule) not in best:
             _keep(path, rows, reference(network, rule))
             best[network, rule] = rows[-1].optimum_bytes
-        _keep(path, rows, run(network, rule, method, seed, best[network, rule]))
+        _keep(path, rows, run(network, rule, method, seed, best[network, rule], grid.seconds))
     return rows
 
 
@@ -361,13 +362,16 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, required=True, metavar="FILE")
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="CPU seconds of a run, at most")
     parser.add_argument("--networks", nargs="+")
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--boxes", nargs="+")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     networks, boxes, methods = (WIDE, WIDE_BOXES, WIDE_METHODS) if args.wide else (NETWORKS, BOXES, METHODS)
-    grid = Grid(args.networks or tuple(networks), args.boxes or boxes, args.methods or tuple(methods), args.seeds)
+    grid = Grid(
+        args.networks or tuple(networks), args.boxes or boxes, args.methods or tuple(methods), args.seeds, args.seconds
+    )
     rows = measured(args.rows, grid)
     cases = dict.fromkeys((row.network, row.box) for row in rows)
     page = "\n".join([*header(), *(line for case in cases for line in table(rows, *case))])
