@@ -107,7 +107,7 @@ def test_no_plan_of_the_model_moves_less_again_than_the_floor_says() -> None:
 def fewest_bands(graph: Graph, group: Group, rng: np.random.Generator) -> dict[int, int]:
     """Bytes -> the fewest bands that need no more than that, by trying every height and choice of part tensors."""
     search = MODEL._search(graph, group, Machine(1 << 40))
-    tensors = sorted({t for change in search.others for t in change} | search.ends)
+    tensors = sorted({t for change in search.candidates[1] for t in change} | search.candidates[0])
     made = [t for i in bits(group) for t in graph.ops[i].outputs]
     some = frozenset(t for t in made if rng.random() < 0.5)
     agains = (frozenset[int](), frozenset(made), frozenset((*made, *graph.reads(group))), some)
@@ -131,7 +131,7 @@ def test_no_way_at_all_runs_a_group_in_fewer_bands_than_the_floor_says() -> None
     for graph, groups, rng in networks(range(60)):
         for group in groups[:2]:
             search = MODEL._search(graph, group, Machine(1 << 40))
-            if len({t for change in search.others for t in change} | search.ends) > 7:
+            if len({t for change in search.candidates[1] for t in change} | search.candidates[0]) > 7:
                 continue
             best = 1 << 60
             for nbytes, count in sorted(fewest_bands(graph, group, rng).items()):
@@ -146,7 +146,8 @@ def test_no_way_at_all_runs_a_group_in_fewer_bands_than_the_floor_says() -> None
 def needed(graph: Graph, group: Group) -> Iterator[tuple[int, int]]:
     """(the floor, the least of any choice of part tensors) for every height; nothing where choices are many."""
     search = MODEL._search(graph, group, Machine(1 << 40))
-    tensors = sorted({t for change in search.others for t in change} | search.ends)
+    ends, others = search.candidates
+    tensors = sorted(ends.union(*others))
     if len(tensors) > 7:
         return
     parts = (frozenset(part) for count in range(len(tensors) + 1) for part in combinations(tensors, count))

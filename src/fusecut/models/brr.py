@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from weakref import WeakKeyDictionary
 
-from fusecut.cost import Holdings, Infeasible, Planned
+from fusecut.cost import Holdings, Infeasible, Planned, unbeaten
 from fusecut.errors import MachineError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
@@ -74,6 +74,15 @@ class Brr:
         if isinstance(streamed, Infeasible):
             return banded
         return streamed if isinstance(banded, Infeasible) else min(streamed, banded, key=self._rank_by(graph, machine))
+
+    def ways(self, graph: Graph, group: Group, machine: Machine) -> tuple[Planned, ...]:
+        """Line buffers where everything moves once; else all that bands, or two passes, can trade bytes for MACs."""
+        streamed = self.lines.plan(graph, group, machine)
+        if isinstance(streamed, Planned) and streamed.schedule.passes == 1:
+            return (streamed,)
+        if isinstance(streamed, Infeasible):
+            return () if streamed.resource != "buffer" else self._search(graph, group, machine).ways()
+        return unbeaten([streamed, *self._search(graph, group, machine).ways()])
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         """The same plan with its pooled buffer, and with slices as wide as the buffer has room for."""
