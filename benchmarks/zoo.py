@@ -1,7 +1,8 @@
 """Every bundled network at several buffers, each in a process of its own.
 
 `python benchmarks/zoo.py -o docs/results.md` writes the page of results.
-CPU seconds and peak memory are those of the whole process, start-up and file reading included.
+CPU seconds and peak memory are those of the whole process, start-up and file reading included. `--rows FILE` keeps
+finished rows, so that an interrupted run goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import platform
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class Row:
 
     network: str
     buffer: str
+    scheme: str
     plan: dict[str, Any]
     cpu_seconds: float
     peak_mib: int
@@ -43,7 +45,10 @@ def run(network: str, buffer: str, scheme: str) -> Row:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} exited {process.returncode}")
-    return Row(network, buffer, json.loads(out), usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024)
+    found = json.loads(out)
+    plan = {key: found[key] for key in ("dram_bytes", "gap", "layerwise_dram_bytes", "floor_dram_bytes", "status")}
+    plan["groups"] = len(found["groups"])
+    return Row(network, buffer, scheme, plan, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024)
 
 
 def table(rows: list[Row]) -> list[str]:
@@ -56,7 +61,7 @@ def table(rows: list[Row]) -> list[str]:
         p = row.plan
         lines.append(
             f"| {row.network} | {row.buffer} | {p['dram_bytes']:,} | {100 * p['gap']:.2f} % | "
-            f"{p['layerwise_dram_bytes']:,} | {p['floor_dram_bytes']:,} | {len(p['groups'])} | {p['status']} | "
+            f"{p['layerwise_dram_bytes']:,} | {p['floor_dram_bytes']:,} | {p['groups']} | {p['status']} | "
             f"{row.cpu_seconds:.2f} | {row.peak_mib} |"
         )
     return lines
@@ -83,12 +88,23 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(names()))
     parser.add_argument("--buffers", nargs="*", default=list(BUFFERS))
     parser.add_argument("--scheme", default="mixed")
+    parser.add_argument("--rows", type=Path, help="JSON lines of finished rows")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
+    known: dict[tuple[str, str, str], Row] = {}
+    if args.rows is not None and args.rows.exists():
+        kept = (Row(**json.loads(line)) for line in args.rows.read_text(encoding="utf-8").splitlines())
+        known = {(row.network, row.buffer, row.scheme): row for row in kept}
     rows = []
     for network in args.networks:
         for buffer in args.buffers:
-            rows.append(run(network, buffer, args.scheme))
+            row = known.get((network, buffer, args.scheme))
+            if row is None:
+                row = run(network, buffer, args.scheme)
+                if args.rows is not None:
+                    with args.rows.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(asdict(row)) + "\n")
+            rows.append(row)
             print(table(rows)[-1], file=sys.stderr, flush=True)
     text = "\n".join([*header(args.scheme), *table(rows)]) + "\n"
     if args.output is None:

@@ -19,6 +19,7 @@ from fusecut.frontend.torch import from_torch
 from fusecut.ir import Graph, Op, Tensor
 from fusecut.load import load
 from fusecut.machine import Machine
+from fusecut.pareto import pareto
 from fusecut.partition import Partition
 from fusecut.plan_file import load_plan
 from fusecut.problem import Problem
@@ -53,6 +54,7 @@ __all__ = [
     "load_plan",
     "machines",
     "models",
+    "pareto",
     "plot",
     "search",
     "simulate",

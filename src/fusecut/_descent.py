@@ -22,7 +22,7 @@ from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search import Searcher
+from fusecut.search import Exact, Searcher
 from fusecut.search._cuts import Reach
 
 
@@ -104,7 +104,10 @@ def descend(
     between two searches cost one tiling each. A search in progress when ``out_of_time`` says so is dropped.
     """
     problem, bound = Problem(graph, machine, model), 0
+    plan: Partition | None = None
     while True:
+        if isinstance(search, Exact) and plan is not None:
+            search = replace(search, start=plan.groups)
         plan, bound = _best(problem, search, bound, out_of_time)
         if plan is None:
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -53,13 +53,16 @@ DEFINITION: Final = (
 
 Option = str | int | bool
 
+Writer = Callable[[Any, argparse.Namespace], str]
+"""Makes a file's text of what was found."""
+
 
 def solved(args: argparse.Namespace) -> Solution:
     """Solve what the arguments ask for, with progress on stderr."""
     search = searcher(args.search)
     split = splitter(args.splitter) if getattr(args, "splitter", None) else None
     options = _options(args)
-    graph, machine = _graph(args, options), _machine(args)
+    graph, machine = _graph(args, options), machine_of(args)
     model = scheme_model(args.scheme, _lines(args.scheme, options))
     if split is not None and args.splitter in LEARNED:
         _note_extrapolations(Problem(graph, machine, model), args.quiet)
@@ -103,13 +106,23 @@ def _note_extrapolations(problem: Problem, quiet: bool) -> None:
         print(f"fusecut: note: {note}", file=sys.stderr)
 
 
+def graph_of(args: argparse.Namespace) -> Graph:
+    """The network that the arguments name."""
+    return _graph(args, _options(args))
+
+
+def lines_of(args: argparse.Namespace) -> LineBuffer:
+    """The line buffer that the arguments ask for."""
+    return _lines(args.scheme, _options(args))
+
+
 def _graph(args: argparse.Namespace, options: dict[str, Option]) -> Graph:
     shapes = {key.partition(":")[2]: _dims(str(value)) for key, value in options.items() if ":" in key}
     granularity: Granularity = args.granularity
     return load(args.model, batch=args.batch, input_shapes=shapes, granularity=granularity)
 
 
-def _machine(args: argparse.Namespace) -> Machine:
+def machine_of(args: argparse.Namespace) -> Machine:
     """The machine asked for, with what else was asked for in place of its own."""
     asked: dict[str, Any] = {} if args.buffer is None else {"buffer_bytes": parse_bytes(args.buffer)}
     for what in ("activation_bits", "weight_bits", "accumulator_bits"):
@@ -280,7 +293,7 @@ def compared(args: argparse.Namespace) -> list[Compared]:
     """Price the plans given beside the best one."""
     options = _options(args)
     graph = _graph(args, options)
-    problem = Problem(graph, _machine(args), scheme_model(args.scheme, _lines(args.scheme, options)))
+    problem = Problem(graph, machine_of(args), scheme_model(args.scheme, _lines(args.scheme, options)))
     plans = [(str(path), _partition(problem.graph, path)) for path in args.plan]
     args.search = "exact"
     best = solved(args)
@@ -294,7 +307,7 @@ def curves(args: argparse.Namespace) -> list[Curve]:
     found: list[Curve] = []
     for shape in _shape_choices(args):
         graph = _graph(shape, _options(shape))
-        for one in _choices(shape):
+        for one in choices(shape, args.end):
             found.append(_curve(graph, one))
             if found[-1].ended == INTERRUPTED:
                 return _shown(found, args)
@@ -317,13 +330,13 @@ def _shape_choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
         yield argparse.Namespace(**{**vars(args), "input_shape": list(chosen)})
 
 
-def _choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+def choices(args: argparse.Namespace, buffer: str | None) -> Iterator[argparse.Namespace]:
     """The arguments once for each combination of widths and schemes."""
     schemes = dict.fromkeys(name.strip() for name in args.scheme.split(","))
     for activation, weight in product(args.activation_bits or [None], args.weight_bits or [None]):
         for scheme in schemes:
             bits = {"activation_bits": activation, "weight_bits": weight}
-            yield argparse.Namespace(**{**vars(args), **bits, "scheme": scheme, "buffer": args.end})
+            yield argparse.Namespace(**{**vars(args), **bits, "scheme": scheme, "buffer": buffer})
 
 
 def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
@@ -335,7 +348,7 @@ def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
             graph,
             args.start,
             args.end,
-            machine=_machine(args),
+            machine=machine_of(args),
             model=scheme_model(args.scheme, _lines(args.scheme, _options(args))),
             max_seconds=args.max_seconds,
             on_progress=ticker.of(sweeping),
@@ -344,32 +357,41 @@ def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
 
 def curves_json(found: Sequence[Curve], args: argparse.Namespace) -> str:
     """The curves as one JSON object, with what they are of."""
-    origin = {
+    return curve_text.to_json(found, origin(args))
+
+
+def origin(args: argparse.Namespace) -> dict[str, Any]:
+    """What a file of results says of where they come from."""
+    return {
         "fusecut_version": __version__,
         "model": args.model,
         "model_sha256": fingerprint(args.model),
         "granularity": args.granularity,
         "options": _options(argparse.Namespace(**{**vars(args), "input_shape": []})),
     }
-    return curve_text.to_json(found, origin)
 
 
-def curve_writer(path: Path | None) -> Callable[[Sequence[Curve], argparse.Namespace], str]:
-    """What makes the file that a name asks for.
-
-    Raises:
-        FusecutError: no such kind of file.
-    """
+def curve_writer(path: Path | None) -> Writer:
+    """What makes the file of curves that a name asks for."""
 
     def title(args: argparse.Namespace) -> str:
         return f"{args.model}: DRAM traffic against buffer"
 
-    kinds: dict[str, Callable[[Sequence[Curve], argparse.Namespace], str]] = {
+    kinds: dict[str, Writer] = {
         ".csv": lambda found, _: curve_text.to_csv(found),
         ".json": curves_json,
         ".svg": lambda found, args: curve_plot.svg(found, title(args)),
         ".html": lambda found, args: curve_plot.html(found, title(args)),
     }
+    return by_suffix(path, kinds)
+
+
+def by_suffix(path: Path | None, kinds: Mapping[str, Writer]) -> Writer:
+    """What makes the file that a name asks for.
+
+    Raises:
+        FusecutError: no such kind of file.
+    """
     suffix = ".json" if path is None else path.suffix.lower()
     if suffix not in kinds:
         raise FusecutError(f"cannot tell what to write into {path}: end its name in {', '.join(kinds)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
@@ -164,6 +164,35 @@ class Chooser(Protocol):
 def chosen_by(model: CostModel, objective: Objective) -> CostModel:
     """The model that chooses by an objective; the model itself where it has no choice to make."""
     return model.choosing_by(objective) if isinstance(model, Chooser) else model
+
+
+@runtime_checkable
+class Menu(Protocol):
+    """A cost model that knows more than one way to run a group; optional."""
+
+    def ways(self, graph: Graph, group: Group, machine: Machine) -> Sequence[Planned]:
+        """Every way that no other one beats in both DRAM bytes and repeated MACs, fewest bytes first; () if none runs.
+
+        The first moves as many bytes as ``plan`` says. Of ways equal in both, one of the smallest buffer.
+        """
+        ...
+
+
+def ways_of(model: CostModel, graph: Graph, group: Group, machine: Machine) -> Sequence[Planned]:
+    """The ways a model knows to run a group; the one it plans where it has no menu."""
+    if isinstance(model, Menu):
+        return model.ways(graph, group, machine)
+    planned = model.plan(graph, group, machine)
+    return () if isinstance(planned, Infeasible) else (planned,)
+
+
+def unbeaten(ways: Iterable[Planned]) -> tuple[Planned, ...]:
+    """Ways that no other one beats in both DRAM bytes and repeated MACs, fewest bytes first. O(n log n)."""
+    kept: list[Planned] = []
+    for way in sorted(ways, key=lambda w: (w.cost.dram_bytes, w.cost.recomputed_macs, w.cost.buffer_bytes)):
+        if not kept or way.cost.recomputed_macs < kept[-1].cost.recomputed_macs:
+            kept.append(way)
+    return tuple(kept)
 
 
 class Holdings(NamedTuple):

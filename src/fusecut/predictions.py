@@ -3,7 +3,8 @@
 A network is an ONNX file, ``zoo:NAME``, ``SPACE:ARCH`` with a search space of
 :data:`fusecut.predict.spaces.SPACES`, or ``FAMILY:SEED``. A task is one of
 
-* ``dram@256KiB`` (fewest DRAM bytes under lbdf) or ``layerwise@256KiB`` (no fusion);
+* ``dram@256KiB``, the fewest DRAM bytes as ``fusecut solve`` finds them by default (``mixed@256KiB`` is the same),
+  ``lbdf@256KiB``, those under the scheme lbdf, or ``layerwise@256KiB`` (no fusion);
 * ``energy@MACHINE``, ``latency@MACHINE`` of the machines that labels were computed for;
 * a measured device, such as ``eyeriss``;
 * any task of a model file.
@@ -29,7 +30,8 @@ from fusecut.units import format_bytes, parse_bytes
 BUFFERS_BYTES: Final = (32 * 1024, 4 * 1024 * 1024)
 """Buffers that DRAM is predicted for: what labels were computed for, and a factor beyond."""
 
-_BY_BUFFER: Final = ("dram", "layerwise")
+_BY_BUFFER: Final = ("dram", "lbdf", "layerwise")
+_ALSO: Final = {"mixed": "dram"}
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def _asked(space_name: str, task: str, model: Model | None) -> _Asked:
     if model is not None:
         return _Asked(model, task, elsewhere=model.basis.space not in (space_name, ANY))
     what, _, where = task.partition("@")
+    what = _ALSO.get(what, what)
     if what in _BY_BUFFER and where:
         return _Asked(bundled(SOLVED), what, _checked(parse_bytes(where)))
     if task in bundled(SOLVED).tasks and where:

@@ -42,7 +42,7 @@ def test_readme_python_runs() -> None:
         subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("name", ["brr", "mixed", "online"])
+@pytest.mark.parametrize("name", ["brr", "mixed", "online", "pareto"])
 def test_the_examples_of_a_page_run(name: str) -> None:
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     examples = re.findall(r"```python\n(.*?)```", text, re.S)

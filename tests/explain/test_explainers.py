@@ -178,6 +178,34 @@ def test_gnnexplainer_tells_edges_apart_where_the_network_is_surer_than_a_float_
     assert len(set(scores.values())) == len(scores) > 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_network_gnnexplainer_looks_into_computes_the_same_under_any_mask(seed: int) -> None:
+    from torch_geometric.explain.algorithm.utils import set_masks
+
+    from fusecut.explain.masked_net import MaskedNet
+
+    problem, groups = met(seed)
+    plain, masked = untrained().network, MaskedNet(MODEL.network)
+    for group in groups[-3:]:
+        x, edge_index = MODEL.inputs(problem.graph, problem.capacity_bytes, batch_of(problem.graph, [group]))
+        mask = torch.from_numpy(np.random.default_rng(seed).normal(size=edge_index.shape[1])).float()
+        with torch.no_grad():
+            torch.testing.assert_close(masked(x, edge_index), MODEL.network(x, edge_index))
+            for network in (plain, masked):
+                set_masks(network, torch.nn.Parameter(mask), edge_index)
+            torch.testing.assert_close(masked(x, edge_index), plain(x, edge_index))
+        masked = MaskedNet(MODEL.network)
+        plain = untrained().network
+
+
+def test_a_single_edge_is_not_explained() -> None:
+    problem, _ = met(0)
+    op = next(i for i in range(len(problem.graph)) if problem.graph.succs[i])
+    reader = problem.graph.succs[op] & -problem.graph.succs[op]
+    scores = GNNExplainer(MODEL).scores(problem, 1 << op | reader, np.random.default_rng(0))
+    assert list(scores.values()) == [0.0]
+
+
 def test_a_group_without_edges_has_no_scores(taught: Path) -> None:
     problem, _ = met(0)
     for name in NAMES:

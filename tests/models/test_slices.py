@@ -206,7 +206,7 @@ def test_of_operands_that_come_one_after_the_other_the_widest_counts() -> None:
 
 def lowest_peak(search: BandSearch, rows_per_band: int, again: frozenset[int]) -> tuple[int, int] | None:
     """(peak of the choice made, lowest peak of all choices); None where there are too many to try."""
-    every = sorted({t for change in search.others for t in change} | search.ends)
+    every = sorted({t for change in search.candidates[1] for t in change} | search.candidates[0])
     if len(every) > 8:
         return None
     rows = band_rows(search.facts.tables, search.group, rows_per_band, again)

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from fusecut.predict.additive import additive, fit_additive
+from fusecut.predict.additive import additive, by_buffer, fit_additive, fit_by_buffer
 from fusecut.predict.basis import describe_archs
 from fusecut.predict.features import NAMES
 from fusecut.predict.metrics import metrics
@@ -38,3 +38,13 @@ def test_a_device_of_totals_is_ranked_on_a_space_it_was_not_measured_on(there: s
 def test_the_space_it_was_measured_on_is_predicted_closely() -> None:
     raw = RAW["ofa_mbv3"]
     assert metrics(device(raw), additive(fit_additive(raw, device(raw)), raw)).mape < 0.02
+
+
+def test_between_two_buffers_coefficients_are_interpolated_and_beyond_them_kept() -> None:
+    raw = RAW["fbnet"]
+    values = np.concatenate([raw[:, NAMES.index("macs")], 3 * raw[:, NAMES.index("macs")]])
+    table = fit_by_buffer(np.concatenate([raw, raw]), values, np.repeat([10.0, 12.0], len(raw)))
+    small, middle, large, beyond = (by_buffer(table, raw, np.full(len(raw), b)) for b in (10.0, 11.0, 12.0, 20.0))
+    np.testing.assert_allclose(middle, (small + large) / 2)
+    np.testing.assert_array_equal(large, beyond)
+    assert (large / small).mean() == pytest.approx(3, rel=1e-2)

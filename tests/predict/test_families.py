@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from fusecut.builder import Net
 from fusecut.errors import FusecutError, ModelError, UnknownNameError
 from fusecut.ir import Graph
+from fusecut.predict.bundle import FOLDER
 from fusecut.predict.features import NAMES, quantities
 from fusecut.predict.spaces.families import FAMILIES, member
 from fusecut.train.solved import labels, read_labels
@@ -25,11 +28,18 @@ def test_seeds_are_different_networks(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_op_of_a_member_leads_to_one_output(family: str) -> None:
+def test_every_op_of_a_member_leads_to_an_output(family: str) -> None:
     graph = member(family, 1)
-    (end,) = graph.outputs
-    last = graph.producer[end]
-    assert graph.ancestors[last] | 1 << last == graph.everything
+    assert len(graph.outputs) == (6 if family == "detect" else 1)
+    last = [graph.producer[end] for end in graph.outputs]
+    assert reduce(or_, (graph.ancestors[i] | 1 << i for i in last)) == graph.everything
+
+
+def test_a_pyramid_is_a_class_and_a_box_map_for_each_of_three_levels() -> None:
+    graph = member("detect", 0)
+    sizes = sorted(graph.tensors[t].rows for t in graph.outputs)
+    image = graph.tensors[graph.inputs[0]].rows
+    assert sizes == [image // 32] * 2 + [image // 16] * 2 + [image // 8] * 2
 
 
 def test_an_unknown_family_lists_the_known_ones() -> None:
@@ -50,8 +60,14 @@ def small() -> Graph:
 
 def test_labels_lie_between_the_floor_and_no_fusion() -> None:
     raw = dict(zip(NAMES, quantities(small()), strict=True))
-    found = labels(small(), ["dram@256KiB", "layerwise@256KiB"])
-    assert raw["floor"] <= found["dram@256KiB"] <= found["layerwise@256KiB"] == raw["unfused"]
+    found = labels(small(), ["dram@256KiB", "lbdf@256KiB", "layerwise@256KiB"])
+    assert raw["floor"] <= found["dram@256KiB"] <= found["lbdf@256KiB"] <= found["layerwise@256KiB"] == raw["unfused"]
+
+
+def test_the_labels_that_ship_never_say_that_more_schemes_cost_more() -> None:
+    found = {(r.family, r.seed, r.task): r.value for r in read_labels(FOLDER / "solved.csv")}
+    pairs = [(v, found[f, s, "lbdf@" + t[5:]]) for (f, s, t), v in found.items() if t.startswith("dram@")]
+    assert len(pairs) > 800 and all(mixed <= lbdf for mixed, lbdf in pairs)
 
 
 def test_energy_and_latency_are_solved_on_the_machine() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusecut.errors import FusecutError
-from fusecut.predict.gaussian import Block, fit
+from fusecut.predict.gaussian import Block, _solve, fit, left_out
 
 BLOCKS = (Block("a", 3), Block("b", 4))
 
@@ -45,6 +45,16 @@ def test_many_samples_and_few_give_the_same_posterior() -> None:
         found, half = fitted.predict(phi)
         np.testing.assert_allclose(found, mean, rtol=1e-8)
         np.testing.assert_allclose(half, 1.645 * fitted.widening * fitted.scale * np.sqrt(variance), rtol=1e-5)
+
+
+def test_left_out_predictions_are_those_of_a_fit_without_the_sample() -> None:
+    phi, y = problem(12, noise=0.3)
+    fitted = fit(BLOCKS, phi, y, "linear")
+    rest = np.arange(12) != 4
+    z = (y - fitted.centre) / fitted.scale
+    weights, offset, _ = _solve(phi[rest], z[rest], fitted.variances, fitted.noise)
+    want = fitted.centre + fitted.scale * (phi[4] @ weights + offset)
+    assert left_out(fitted, phi, y)[4] == pytest.approx(want, rel=1e-6)
 
 
 def test_targets_over_decades_are_fitted_as_logarithms() -> None:

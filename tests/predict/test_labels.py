@@ -40,10 +40,10 @@ def test_a_parquet_gives_its_networks(tmp_path: Path) -> None:
     assert read(tmp_path / "x.parquet", fbnet.choices).values.tolist() == [1.5]
 
 
-@pytest.mark.parametrize("missing", ["", "nan", "N/A", "inf"])
+@pytest.mark.parametrize("missing", ["", "nan", "N/A", "inf", "1e200"])
 def test_rows_without_a_value_are_left_out_and_told(tmp_path: Path, missing: str) -> None:
     found = read(csv_file(tmp_path, f"arch,value\n{A},{missing}\n{B},2\n"), fbnet.choices)
-    assert (found.archs, found.notes) == ((B,), ("1 rows without a value left out",))
+    assert (found.archs, found.notes) == ((B,), ("1 rows without a usable value left out",))
 
 
 def test_rows_of_no_network_are_left_out_and_told(tmp_path: Path) -> None:
@@ -84,7 +84,18 @@ def test_a_file_that_cannot_be_learnt_from_says_why(tmp_path: Path, text: str, w
 
 def test_pickled_arrays_are_never_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", arch=np.array([A, B], dtype=object), value=np.array([1.0, 2.0]))
-    with pytest.raises(FusecutError, match="cannot be read"):
+    with pytest.raises(FusecutError, match="arch holds Python objects, which are never unpickled"):
+        read(tmp_path / "x.npz", fbnet.choices)
+
+
+def test_values_of_one_column_are_read_as_a_line(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", arch=np.array([A, B]), value=np.array([[1.0], [2.0]]))
+    assert read(tmp_path / "x.npz", fbnet.choices).values.tolist() == [1.0, 2.0]
+
+
+def test_values_of_several_columns_are_refused_with_their_shape(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", arch=np.array([A, B]), value=np.ones((2, 3)))
+    with pytest.raises(FusecutError, match=r"value has shape \(2, 3\), not one entry a network"):
         read(tmp_path / "x.npz", fbnet.choices)
 
 
@@ -94,7 +105,8 @@ def test_a_file_that_is_not_there_or_not_of_a_known_type_is_refused(tmp_path: Pa
         read_columns(tmp_path / name)
 
 
-def test_a_file_that_is_no_npz_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 and nothing more")
+@pytest.mark.parametrize("content", [b"PK\x03\x04 and nothing more", b"arch,value", b"\x93NUMPY"])
+def test_a_file_that_is_no_npz_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npz").write_bytes(content)
     with pytest.raises(FusecutError, match="cannot be read"):
         read_columns(tmp_path / "x.npz")

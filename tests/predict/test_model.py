@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +13,13 @@ import pytest
 pytest.importorskip("safetensors")
 
 from fusecut.errors import ModelError, UnknownNameError
-from fusecut.predict.basis import Basis, Described, Scaling, describe_archs
+from fusecut.predict.additive import by_buffer
+from fusecut.predict.basis import Basis, Described, Scaling, describe_archs, describe_graphs
 from fusecut.predict.bundle import FOLDER, bundled, bundled_names
+from fusecut.predict.features import NAMES
 from fusecut.predict.model import Model, load
 from fusecut.predict.spaces import SPACES, fbnet
+from fusecut.predict.spaces.families import member
 
 
 def networks(count: int, seed: int = 0) -> Described:
@@ -110,3 +116,41 @@ def test_the_bundled_models_are_under_five_megabytes_together() -> None:
 def test_every_bundled_model_is_read(name: str) -> None:
     model = bundled(name)
     assert model.basis.space == name and model.tasks
+
+
+def buffered() -> tuple[Model, Described]:
+    graphs = [member("resnet", seed) for seed in range(12)]
+    described = describe_graphs(graphs * 2, [2**16] * 12 + [2**18] * 12)
+    values = 0.5 * described.raw[:, NAMES.index("unfused")]
+    model = Model(Basis.of("families", described), {})
+    return model.learning("dram", described, values, "B", "unfused", ("floor", "unfused"), buffered=True), described
+
+
+def test_with_sums_the_prediction_is_the_geometric_mean_of_both() -> None:
+    model, described = buffered()
+    task = model.tasks["dram"]
+    closed = Model(model.basis, {"dram": replace(task, sums=np.zeros((0, 0)))}).predict("dram", described)
+    raw = described.raw
+    summed = np.clip(by_buffer(task.sums, raw, described.extra[:, 0]), raw[:, NAMES.index("floor")], None)
+    summed = np.minimum(summed, raw[:, NAMES.index("unfused")])
+    found = model.predict("dram", described)
+    np.testing.assert_allclose(found.values, np.sqrt(closed.values * summed))
+    own = closed.half_widths * found.values / closed.values
+    np.testing.assert_allclose(found.half_widths, np.hypot(own, 1.645 * (closed.values - summed) / 2))
+
+
+def test_sums_are_read_back_as_they_were(tmp_path: Path) -> None:
+    model, described = buffered()
+    (tmp_path / "m.safetensors").write_bytes(model.save())
+    back = load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(back.predict("dram", described), model.predict("dram", described))
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t[::-1], lambda t: t[:, :-1]])
+def test_sums_out_of_order_or_of_another_width_are_refused(tmp_path: Path, spoil: Callable[[Any], Any]) -> None:
+    model, _ = buffered()
+    task = model.tasks["dram"]
+    wrong = Model(model.basis, {"dram": replace(task, sums=spoil(task.sums))})
+    (tmp_path / "m.safetensors").write_bytes(wrong.save())
+    with pytest.raises(ModelError, match="not a predictor"):
+        load(tmp_path / "m.safetensors")

@@ -18,6 +18,7 @@ from fusecut.predict.bundle import bundled
 from fusecut.predict.metrics import metrics
 from fusecut.predict.model import Model
 from fusecut.predict.spaces import fbnet
+from fusecut.predictions import predict
 from fusecut.train.predictor import cross_validated, describe, read_latencies, train
 from fusecut.zoo import path as zoo_file
 
@@ -126,6 +127,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_training(
     assert "there is no folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"\x93NUMPY", b"arch,value", b"PK\x03\x04 and nothing more"])
+def test_latencies_that_are_no_npz_are_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(FusecutError, match=r"not an \.npz file"):
+        read_latencies(tmp_path / "x.npz")
+
+
 def test_a_file_without_latencies_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.ones(3))
     with pytest.raises(FusecutError, match="holds no latencies"):
@@ -175,6 +183,11 @@ def test_a_folder_without_networks_is_refused(tmp_path: Path, capsys: pytest.Cap
 def test_a_task_that_cannot_be_predicted_says_why(task: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "mobilenet_v2:1", "--task", task]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_mixed_is_what_solve_finds_by_default() -> None:
+    one, other, lbdf = (predict(["mobilenet_v3:7"], f"{t}@64KiB")[0].value for t in ("dram", "mixed", "lbdf"))
+    assert one == other < lbdf
 
 
 def test_networks_of_two_spaces_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ pytest.importorskip("safetensors")
 from fusecut.cli import main
 from fusecut.errors import UnknownNameError
 from fusecut.predict.basis import Basis, describe_archs
+from fusecut.predict.features import NAMES, quantities
 from fusecut.predict.spaces import fbnet, space
+from fusecut.predict.spaces.families import member
 from fusecut.reproduce import aiop
 from fusecut.train.predictor import Latencies
+from fusecut.train.solved import Label
 
 RNG = np.random.default_rng(0)
 ARCHS = tuple(fbnet.sample(RNG) for _ in range(60))
@@ -43,6 +47,31 @@ def test_samples_are_never_asked_for() -> None:
     assert len(seen) == 20 and not set(seen) & set(asked) and len(seen) + len(asked) == 60
 
 
+def labels() -> list[Label]:
+    """Half of the unfused bytes under lbdf, a third under mixed."""
+    names = [(family, seed) for family in ("mobilenet_v2", "resnet", "unet") for seed in range(6)]
+    sizes = {name: int(quantities(member(*name))[NAMES.index("unfused")]) for name in names}
+    tasks = (("lbdf@64KiB", 2), ("lbdf@256KiB", 2), ("dram@256KiB", 3))
+    return [Label(*name, task, size // part) for name, size in sizes.items() for task, part in tasks]
+
+
+def test_another_head_is_asked_of_what_only_knows_classifiers() -> None:
+    (target,) = aiop.solved_targets(labels(), experiments=("head",))
+    assert (target.space, len(target.values)) == ("classifiers to unet", 6)
+    np.testing.assert_allclose(target.zero_shot, target.values, rtol=1e-3)
+
+
+def test_another_scheme_is_asked_of_the_same_networks() -> None:
+    there, back = aiop.solved_targets(labels(), experiments=("scheme",))
+    assert (there.task, back.task, len(there.values)) == ("dram@256KiB", "lbdf@256KiB", 18)
+    np.testing.assert_allclose(there.zero_shot / there.values, 1.5, rtol=1e-3)
+
+
+def test_another_buffer_is_asked_of_all_families() -> None:
+    (target,) = aiop.solved_targets(labels(), experiments=("buffer",))
+    assert (target.task, len(target.values)) == ("lbdf@256KiB", 18)
+
+
 def test_more_samples_lessen_the_error() -> None:
     rows = list(aiop.rows([by_task("device")["eyeriss"]], 3, samples=(10, 30), methods=("blocks",)))
     assert rows[1].mae < rows[0].mae
@@ -66,6 +95,14 @@ def test_unknown_methods_and_experiments_are_refused() -> None:
         list(aiop.rows([], 1, methods=("magic",)))
     with pytest.raises(UnknownNameError, match="family"):
         aiop.targets(["magic"], None, True, print)
+
+
+def test_graph_networks_without_torch_are_refused_before_anything_is_computed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch_geometric", None)
+    assert main(["reproduce", "aiop", "--experiments", "family", "--methods", "gnn"]) == 2
+    assert "pip install 'fusecut[gnn]'" in capsys.readouterr().err
 
 
 def test_the_command_prints_and_keeps_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from fusecut.cli import main
 from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.ir import Graph
 from fusecut.reproduce import REPRODUCTIONS
-from fusecut.reproduce.optimus import BASELINES, claims_table, networks_table, published, rows
+from fusecut.reproduce.optimus import BASELINES, claims_table, executable_table, networks_table, published, rows, text
 from fusecut.reproduce.optimus_nets import NETWORKS, network
 from fusecut.testing import Net
 
@@ -102,6 +102,17 @@ def test_a_claim_about_named_networks_leaves_the_others_out() -> None:
 
 def test_the_table_is_readable_at_eighty_columns() -> None:
     assert max(map(len, networks_table(list(rows(["squeezenet"])), 80).splitlines())) <= 80
+
+
+def test_plans_that_can_be_executed_stand_beside_what_is_reported_of_the_others() -> None:
+    (row,) = rows(["alexnet"], batch=1, schemes=["lbdf"])
+    ((scheme, dram_bytes),) = row.ours
+    line = executable_table([row]).splitlines()[-1].split()
+    assert line[:3] == ["alexnet", scheme, f"{dram_bytes:,}"]
+    assert line[3] == f"{100 * (1 - dram_bytes / row.dram_bytes):.1f}"
+    assert line[-2] == f"{100 * (1 - dram_bytes / row.against[-1].dram_bytes):.1f}"
+    assert executable_table([row]) in text([row])
+    assert "can be executed" not in text(list(rows(["alexnet"], batch=1)))
 
 
 def test_unknown_networks_and_schemes_are_refused_before_anything_runs() -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pytest
+from band_nets import wide_net
 from numpy.random import Generator
 
+from fusecut.cost import Planned
 from fusecut.errors import FusecutError
+from fusecut.machine import Machine
+from fusecut.models import LineBuffer, scheme_model
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import (
@@ -26,7 +31,7 @@ from fusecut.search import (
 )
 from fusecut.search.encoding import random_plan
 from fusecut.split import CostGuided
-from fusecut.testing import SearcherContract, random_problem
+from fusecut.testing import SearcherContract, all_partitions, random_problem
 
 
 class TestExact(SearcherContract):
@@ -67,6 +72,56 @@ class TestGreedy(SearcherContract):
 class TestOnline(SearcherContract):
     def make(self) -> Searcher:
         return Online()
+
+
+# Where groups run in bands --------------------------------------------------------------------------
+
+
+def banded_problem(seed: int, scheme: str) -> Problem:
+    """A network whose weights count, in half the buffer that line buffers would need for all of it."""
+    drawn = (wide_net(np.random.default_rng([seed, n]), most_ops=6, most_batch=2) for n in range(20))
+    graph = next(graph for graph in drawn if 4 <= len(graph) <= 7)
+    needed = LineBuffer().demand(graph, graph.everything).nbytes
+    return Problem(graph, Machine(max(600, needed // 2)), scheme_model(scheme))
+
+
+class BandedContract(SearcherContract):
+    """The same suite; plans that depend on a hash seed would show without bands as well."""
+
+    scheme = "brr"
+    seeds = range(4)
+    max_plans = 15
+    test_plans_do_not_depend_on_the_hash_seed_of_the_process = None  # type: ignore[assignment]
+
+    def problem(self, seed: int) -> Problem:
+        return banded_problem(seed, self.scheme)
+
+
+SEARCHERS = (
+    TestExact,
+    TestLazyExact,
+    TestRandomSearch,
+    TestLocalSearch,
+    TestNSGA2,
+    TestAnnealing,
+    TestGreedy,
+    TestOnline,
+)
+for searcher, scheme in product(SEARCHERS, ("brr", "mixed")):
+    title = f"{searcher.__name__}Under{scheme.title()}"
+    globals()[title] = type(title, (BandedContract, searcher), {"scheme": scheme})
+
+
+@pytest.mark.parametrize("scheme", ["brr", "mixed"])
+def test_best_plans_of_these_problems_run_groups_in_bands(scheme: str) -> None:
+    banded = 0
+    for seed in BandedContract.seeds:
+        problem = banded_problem(seed, scheme)
+        plans = [plan for plan in all_partitions(problem.graph) if problem.score(plan) is not None]
+        best = min(plans, key=lambda plan: problem.score(plan) or 0)
+        groups = [problem.plan(group) for group in best.groups]
+        banded += any(isinstance(planned, Planned) and planned.schedule.weight_passes > 1 for planned in groups)
+    assert banded > 0
 
 
 @dataclass(frozen=True)

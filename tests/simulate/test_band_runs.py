@@ -184,6 +184,22 @@ def check_values(problem: Problem, plan: tuple[Planned, ...], seed: int) -> None
         np.testing.assert_allclose(compute.array_of(t, rows), whole, rtol=1e-9, atol=1e-9)
 
 
+def test_a_tensor_from_outside_may_come_last_in_a_concatenation_in_slices() -> None:
+    """Slices of what is made inside come first, though nothing has to be made for those from outside."""
+    net = Net("late")
+    outside = net.conv(net.input(4, 12, 6), 24)
+    inside = net.conv(net.input(8, 12, 6), 48, 1)
+    wide = net.depthwise(net.concat(inside, outside))
+    graph = net.graph(net.conv(wide, 6, 1))
+    planned = Brr().plan(graph, 0b11110, Machine(3000))
+    assert isinstance(planned, Planned)
+    assert {inside, outside, wide} <= set(bands_of(planned).part)
+    first = Brr().plan(graph, 0b00001, Machine(3000))
+    assert isinstance(first, Planned)
+    simulation, _ = execute(graph, Machine(3000), [first, planned])
+    assert simulation.agrees, str(simulation)
+
+
 # Plans made wrong ----------------------------------------------------------------------------------
 
 

@@ -25,6 +25,7 @@ COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
     solve.compare_command,
     plan.simulate_command,
     curve.curve_command,
+    curve.pareto_command,
     plan.report_command,
     plan.export_command,
     lists.zoo_command,

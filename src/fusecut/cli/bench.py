@@ -118,14 +118,18 @@ def _aiop_command(commands: Commands[Parser]) -> None:
         epilog="Example: fusecut reproduce aiop --experiments family buffer --rows rows.jsonl",
     )
     p.add_argument("--latencies", type=Path, metavar="FILE.npz", help="measured latencies; without, only our solver's")
-    p.add_argument("--experiments", nargs="+", default=[], metavar="NAME", help="device group space family buffer")
+    p.add_argument(
+        "--experiments", nargs="+", default=[], metavar="NAME", help="device group space family head buffer scheme"
+    )
     p.add_argument(
         "--methods",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="flops ridge trees blocks sum, gnn gnn-flops gnn-residual (default: the first five; all with --full)",
+        help="flops ridge trees blocks sum, and graph networks, which take long on measured devices: gnn gnn-flops "
+        "gnn-residual gnn-blocks gnn-scratch (default: the first five; --full adds graph networks for families)",
     )
+    p.add_argument("--torch-device", default="cpu", metavar="NAME", help="where graph networks train (default: cpu)")
     size = p.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="every eighth target, two seeds (the default)")
     size.add_argument("--full", action="store_true", help="every target, ten seeds")

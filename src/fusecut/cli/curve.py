@@ -7,23 +7,31 @@ from pathlib import Path
 
 from fusecut.cli import terminal
 from fusecut.cli.options import Commands, Parser, count, counts, line_options, network_options, output_options, seconds
+from fusecut.errors import FusecutError
 
 
 def curve_command(commands: Commands[Parser]) -> None:
     """``fusecut curve``."""
     from fusecut.models import SCHEMES
+    from fusecut.sweeps import OVER
 
     p = commands.add_parser(
         "curve",
         help="DRAM bytes against buffer size, with every breakpoint",
         description="Finds the fewest DRAM bytes at every buffer size of a range, with the plan at every breakpoint.",
         epilog="Example: fusecut curve zoo:mobilenet_v2 --from 16KiB --to 8MiB -o curve.html. "
-        "Several values of A,B, and several shapes of one input, give a curve each.",
+        "Several values of A,B, and several shapes of one input, give a curve each. With --over, one buffer and "
+        "something else that changes: fusecut curve zoo:mobilenet_v2 --over resolution --buffer 256KiB -o sizes.html",
     )
     network_options(p)
     p.add_argument("--from", dest="start", default="16KiB", metavar="SIZE", help="least buffer (default: 16KiB)")
     p.add_argument("--to", dest="end", default="8MiB", metavar="SIZE", help="largest buffer (default: 8MiB)")
-    p.add_argument("--machine", metavar="NAME", help="a machine whose widths to take; its buffer is not looked at")
+    p.add_argument("--over", choices=OVER, metavar="WHAT", help=f"in one buffer, over one of: {', '.join(OVER)}")
+    p.add_argument(
+        "--values", type=counts, metavar="A,B", help="values of --over (default: 4,8,16 bits, 96..512 pixels)"
+    )
+    p.add_argument("--buffer", metavar="SIZE", help="the buffer of --over")
+    p.add_argument("--machine", metavar="NAME", help="a machine whose widths to take, and with --over its buffer")
     known = ", ".join(SCHEMES)
     p.add_argument("--scheme", default="mixed,layerwise", metavar="A,B", help=f"of: {known} (default: mixed,layerwise)")
     for what, bits in (("activation", 8), ("weight", 8)):
@@ -38,7 +46,11 @@ def curve_command(commands: Commands[Parser]) -> None:
 
 
 def run_curve(args: argparse.Namespace) -> int:
-    """Sweep the buffer; print, write."""
+    """Sweep the buffer, or what ``--over`` says; print, write."""
+    if args.over is not None:
+        return _run_series(args)
+    if args.values or args.buffer is not None:
+        raise FusecutError("--values and --buffer belong to --over WHAT; the range of buffers is --from and --to")
     from fusecut import commands
     from fusecut.plan_file import write_text
     from fusecut.report.curve_text import text
@@ -53,5 +65,71 @@ def run_curve(args: argparse.Namespace) -> int:
         args.format,
         json=lambda: commands.curves_json(curves, args),
         text=lambda width, colour: text(curves, width, colour, every=args.all) + written,
+    )
+    return terminal.OK
+
+
+def _run_series(args: argparse.Namespace) -> int:
+    """Solve at every value; print, write."""
+    from fusecut import commands, sweeps
+    from fusecut.plan_file import write_text
+    from fusecut.report.series import text
+
+    commands.check_writable(args.output)
+    write = sweeps.series_writer(args.output)
+    found = sweeps.all_series(args)
+    if args.output is not None:
+        write_text(args.output, write(found, args))
+    written = "" if args.output is None else f"\n\nwritten to {args.output}"
+    terminal.emit_as(
+        args.format,
+        json=lambda: sweeps.series_json(found, args),
+        text=lambda width, colour: text(found, width, colour) + written,
+    )
+    return terminal.OK
+
+
+def pareto_command(commands: Commands[Parser]) -> None:
+    """``fusecut pareto``."""
+    from fusecut.models import SCHEMES
+
+    p = commands.add_parser(
+        "pareto",
+        help="DRAM bytes against buffer size and repeated MACs, every plan worth having",
+        description="Finds every plan that no other plan beats in DRAM bytes, buffer bytes and repeated MACs.",
+        epilog="Example: fusecut pareto zoo:mobilenet_v2 --buffer 64KiB -o front.html",
+    )
+    network_options(p)
+    p.add_argument("--buffer", metavar="SIZE", help="one buffer, in place of a range")
+    p.add_argument("--from", dest="start", default="64KiB", metavar="SIZE", help="least buffer (default: 64KiB)")
+    p.add_argument("--to", dest="end", default="256KiB", metavar="SIZE", help="largest buffer (default: 256KiB)")
+    p.add_argument("--machine", metavar="NAME", help="a machine whose widths to take; its buffer is not looked at")
+    p.add_argument("--scheme", default="mixed", metavar="NAME", help=f"one of: {', '.join(SCHEMES)} (default: mixed)")
+    for what, bits in (("activation", 8), ("weight", 8), ("accumulator", 32)):
+        p.add_argument(f"--{what}-bits", type=count, metavar="N", help=f"default: {bits}, or the machine's")
+    p.add_argument("--max-seconds", type=seconds, metavar="S", help="stop after so many seconds, with what is found")
+    p.add_argument("--all", action="store_true", help="print every plan, not only the first ones")
+    p.add_argument("-o", "--output", type=Path, metavar="FILE", help="write a .csv, .json, .svg or .html file")
+    line_options(p)
+    output_options(p)
+    p.set_defaults(run=run_pareto)
+
+
+def run_pareto(args: argparse.Namespace) -> int:
+    """Find the front; print, write."""
+    from fusecut import commands, sweeps
+    from fusecut.plan_file import write_text
+    from fusecut.report.pareto import text
+
+    commands.check_writable(args.output)
+    write = sweeps.front_writer(args.output)
+    found = sweeps.front(args)
+    if args.output is not None:
+        write_text(args.output, write(found, args))
+    written = "" if args.output is None else f"\n\nwritten to {args.output}"
+    terminal.emit_as(
+        args.format,
+        json=lambda: sweeps.front_json(found, args),
+        text=lambda width, colour: text(found, width, colour, every=args.all) + written,
     )
     return terminal.OK

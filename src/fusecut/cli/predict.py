@@ -15,7 +15,7 @@ from fusecut.errors import FusecutError
 if TYPE_CHECKING:
     from fusecut.predictions import Prediction
 
-_TASKS = "dram@256KiB, layerwise@256KiB, energy@MACHINE, a device (eyeriss), or a task of --model"
+_TASKS = "dram@256KiB, lbdf@256KiB, layerwise@256KiB, energy@MACHINE, a device (eyeriss), or a task of --model"
 
 
 def predict_command(commands: Commands[Parser]) -> None:

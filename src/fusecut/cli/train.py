@@ -34,8 +34,8 @@ def _dataset_command(commands: Commands[Parser]) -> None:
         description="Labels the groups that a random search meets (docs/validity.md). Writes a NumPy archive.",
         epilog="Example: fusecut train dataset --scheme lbdf -o groups.npz",
     )
-    _shared_options(p)
-    p.add_argument("--groups", type=count, default=900, metavar="N", help="most of each network (default: 900)")
+    _options(p, data=False)
+    _counted(p, "groups", 900, "most of each network")
     p.set_defaults(run=run_dataset)
 
 
@@ -46,9 +46,8 @@ def _validity_command(commands: Commands[Parser]) -> None:
         description="Trains the validity network (docs/validity.md). Writes a safetensors file.",
         epilog="Example: fusecut train validity --scheme lbdf --data groups.npz -o validity.safetensors",
     )
-    _shared_options(p)
-    p.add_argument("--data", type=Path, metavar="FILE", help="a data set (default: make one)")
-    p.add_argument("--epochs", type=count, default=12, metavar="N", help="at most (default: 12)")
+    _options(p)
+    _counted(p, "epochs", 12, "at most")
     p.set_defaults(run=run_validity)
 
 
@@ -59,11 +58,10 @@ def _explainer_command(commands: Commands[Parser]) -> None:
         description="Teaches PGExplainer or RG-Explainer (docs/explainers.md). Writes a safetensors file.",
         epilog="Example: fusecut train explainer --name rg --scheme lbdf --data groups.npz -o rg.safetensors",
     )
-    _shared_options(p)
+    _options(p)
     p.add_argument("--name", required=True, metavar="NAME", help="pg or rg")
-    p.add_argument("--data", type=Path, metavar="FILE", help="a data set (default: make one)")
     p.add_argument("--validity", type=Path, metavar="FILE", help="what it explains (default: the bundled network)")
-    p.add_argument("--groups", type=count, default=240, metavar="N", help="infeasible groups (default: 240)")
+    _counted(p, "groups", 240, "infeasible groups")
     p.set_defaults(run=run_explainer)
 
 
@@ -74,22 +72,29 @@ def _judge_command(commands: Commands[Parser]) -> None:
         description="Trains on parts of a data set, tries on the rest; compares the bundled explainers. Markdown.",
         epilog="Example: fusecut train judge --scheme lbdf --data groups.npz --groups 200",
     )
-    _shared_options(p, writes=False)
-    p.add_argument("--data", type=Path, metavar="FILE", help="a data set (default: make one)")
+    _options(p, writes=False)
     p.add_argument("--what", choices=("validity", "explainers"), default="validity", help="default: validity")
-    p.add_argument("--groups", type=count, default=200, metavar="N", help="of each network; infeasible ones in all")
-    p.add_argument("--epochs", type=count, default=8, metavar="N", help="of each training (default: 8)")
+    _counted(p, "groups", 200, "of each network; infeasible ones in all")
+    _counted(p, "epochs", 8, "of each training")
     p.set_defaults(run=run_judge)
 
 
-def _shared_options(p: argparse.ArgumentParser, writes: bool = True) -> None:
+def _options(p: argparse.ArgumentParser, data: bool = True, writes: bool = True) -> None:
+    """What all have in common; whether it reads a data set, and writes a file."""
     p.add_argument("--scheme", required=True, metavar="NAME", help="lbdf or brr")
     for flag, text in (("--networks", "learn from these (default: all teachers)"), ("--without", "not from these")):
         p.add_argument(flag, nargs="+", default=[], metavar="NAME", help=f"{text}; names of the zoo, or families")
-    p.add_argument("--seed", type=count, default=0, metavar="N", help="default: 0")
+    _counted(p, "seed", 0)
+    if data:
+        p.add_argument("--data", type=Path, metavar="FILE", help="a data set (default: make one)")
     if writes:
         p.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="where to write")
     p.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+
+
+def _counted(p: argparse.ArgumentParser, name: str, default: int, text: str = "") -> None:
+    said = f"{text} (default: {default})" if text else f"default: {default}"
+    p.add_argument(f"--{name}", type=count, default=default, metavar="N", help=said)
 
 
 def run_dataset(args: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,10 +127,16 @@ def batch_of(graph: Graph, groups: Sequence[Group]) -> Batch:
 
 
 def edge_list(graph: Graph) -> tuple[Ints, Ints]:
-    """All edges of the graph as (op, reader), sorted."""
-    found = [(i, j) for i in range(len(graph)) for j in bits(graph.succs[i])]
-    table = np.array(found, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+    """All edges of the graph as (op, reader), sorted; found once for each graph."""
+    known = _EDGES.get(graph)
+    if known is None:
+        found = [(i, j) for i in range(len(graph)) for j in bits(graph.succs[i])]
+        table = np.array(found, np.int64).reshape(-1, 2)
+        known = _EDGES[graph] = table[:, 0], table[:, 1]
+    return known
+
+
+_EDGES: Final[WeakKeyDictionary[Graph, tuple[Ints, Ints]]] = WeakKeyDictionary()
 
 
 def node_features(table: OpTable, ops: Ints, buffer_bytes: int | Floats) -> Floats:

@@ -70,13 +70,6 @@ class ValidityNet(nn.Module):
         self.hidden = nn.Linear(hidden, hidden)
         self.out = nn.Linear(hidden, 2)
 
-    def tempered(self, temperature: float) -> ValidityNet:
-        """This network, in place, with logits divided by a temperature."""
-        with torch.no_grad():
-            self.out.weight /= temperature
-            self.out.bias /= temperature
-        return self
-
     def embed(self, x: Tensor, edges: Tensor) -> Tensor:
         """Embeddings of the nodes, (N, hidden)."""
         for conv in self.convs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from fusecut.ir import Group
 from fusecut.problem import Problem
 
 if TYPE_CHECKING:
-    from fusecut.explain.gnn import ValidityModel
+    from fusecut.explain.gnn import ValidityModel, ValidityNet
 
 _FURTHEST: Final = 30.0
 """Logit of an edge that the mask rules out, or in, for sure."""
@@ -37,13 +36,13 @@ class GNNExplainer:
     "infeasible", even where the network is wrong about the group. Logits are divided so that their margin
     is at most 2: where the network is surer than a float can tell, no gradient would reach the mask, and
     the library would leave it at zero for good. The weights of the two penalties are
-    not the library's defaults, which explain badly; how they were chosen is in docs/explainers.md.
-    O(epochs (V + E)) for a group.
+    not the library's defaults, which explain badly; how they and ``epochs`` were chosen is in docs/explainers.md.
+    A single edge is not explained: it has nothing to be compared with. O(epochs V^2) for a group.
     """
 
     model: ValidityModel | None = None
-    epochs: int = 30
-    learning_rate: float = 0.1
+    epochs: int = 15
+    learning_rate: float = 0.2
     edge_size: float = 0.05
     edge_ent: float = 0.1
 
@@ -56,25 +55,29 @@ class GNNExplainer:
         from fusecut.explain.gnn import one_thread
 
         model = self.model or model_for(problem)
+        listed = edges(problem.graph, group)
+        if len(listed) < 2:
+            return dict.fromkeys(listed, 0.0)
         x, edge_index = model.inputs(problem.graph, problem.capacity_bytes, batch_of(problem.graph, [group]))
-        if not edge_index.shape[1]:
-            return {}
         with one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**63)))
             explained = self._explainer(model.network, x, edge_index)(x, edge_index, target=torch.tensor([1]))
-        mask = _logits(explained.edge_mask.numpy())
-        return dict(zip(edges(problem.graph, group), mask.tolist(), strict=True))
+        return dict(zip(listed, _logits(explained.edge_mask.numpy()).tolist(), strict=True))
 
-    def _explainer(self, network: Any, x: Any, edge_index: Any) -> Any:
-        """On a copy of the network: PyTorch Geometric leaves traces in the modules that it explains."""
+    def _explainer(self, network: ValidityNet, x: Any, edge_index: Any) -> Any:
+        """On a network of its own: PyTorch Geometric leaves traces in the modules that it explains."""
         import torch
         from torch_geometric.explain import Explainer
         from torch_geometric.explain import GNNExplainer as Algorithm
 
+        from fusecut.explain.masked_net import MaskedNet
+
+        masked = MaskedNet(network)
         with torch.no_grad():
-            fits, does_not = network(x, edge_index)[0].tolist()
+            fits, does_not = masked(x, edge_index)[0].tolist()
+        masked.temperature = max(1.0, (does_not - fits) / _MARGIN)
         return Explainer(
-            copy.deepcopy(network).tempered(max(1.0, (does_not - fits) / _MARGIN)),
+            masked,
             algorithm=Algorithm(self.epochs, self.learning_rate, edge_size=self.edge_size, edge_ent=self.edge_ent),
             explanation_type="phenomenon",
             edge_mask_type="object",

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from fusecut.explain.features import FEATURES_VERSION, batch_of
 from fusecut.explain.protocol import Scores, edges
 from fusecut.explain.trained import model_for
-from fusecut.explain.weights_file import BUNDLED, fill, matching, read_weights, require_gnn
+from fusecut.explain.weights_file import require_gnn, taught
 from fusecut.ir import Group
 from fusecut.problem import Problem
 
@@ -73,8 +73,4 @@ def edge_inputs(network: Any, x: Any, edge_index: Any) -> Any:
 
 @cache
 def _taught(model: ValidityModel, path: Path | None) -> Any:
-    file = path or BUNDLED / f"pg_{model.trained.scheme}.safetensors"
-    weights = matching(read_weights(file, KIND, FEATURES_VERSION), model.fingerprint, file)
-    network = edge_network(model.network.out.in_features)
-    fill(network, weights, file)
-    return network
+    return taught(edge_network(model.network.out.in_features), KIND, FEATURES_VERSION, model, path)

@@ -12,7 +12,7 @@ from numpy.random import Generator
 from fusecut.explain.features import FEATURES_VERSION, batch_of
 from fusecut.explain.protocol import Scores, edges
 from fusecut.explain.trained import model_for
-from fusecut.explain.weights_file import BUNDLED, fill, matching, read_weights, require_gnn
+from fusecut.explain.weights_file import require_gnn, taught
 from fusecut.ir import Group
 from fusecut.problem import Problem
 
@@ -67,8 +67,4 @@ class RGExplainer:
 def _taught(model: ValidityModel, path: Path | None) -> Policy:
     from fusecut.explain.rg_network import Policy
 
-    file = path or BUNDLED / f"rg_{model.trained.scheme}.safetensors"
-    weights = matching(read_weights(file, KIND, FEATURES_VERSION), model.fingerprint, file)
-    policy = Policy(model.network.out.in_features)
-    fill(policy, weights, file)
-    return policy
+    return taught(Policy(model.network.out.in_features), KIND, FEATURES_VERSION, model, path)

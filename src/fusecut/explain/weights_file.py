@@ -6,11 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fusecut.errors import FusecutError, WeightsError
 
+if TYPE_CHECKING:
+    from fusecut.explain.gnn import ValidityModel
+
 LARGEST_WEIGHTS_BYTES: Final = 8 * 2**20
+
+Network = TypeVar("Network")
 
 HEADER: Final = "fusecut"
 
@@ -117,12 +122,17 @@ def fill(network: Any, weights: Weights, what: str | Path) -> None:
     network.eval()
 
 
-def matching(weights: Weights, fingerprint: str, what: str | Path) -> Weights:
-    """The weights of an explainer, if they were taught with this validity network.
+def taught(network: Network, kind: str, version: int, model: ValidityModel, path: Path | None) -> Network:
+    """The network of an explainer, in place, with what it was taught together with a validity network.
+
+    From the file at ``path``, or the one that comes with fusecut for the scheme.
 
     Raises:
-        WeightsError: they were taught with another one.
+        WeightsError: see :func:`read_weights` and :func:`fill`, or they were taught with another validity network.
     """
-    if weights.value("validity_sha256") != fingerprint:
-        raise WeightsError(f"{what} was taught with another validity network: train it again with this one")
-    return weights
+    file = path or BUNDLED / f"{kind}_{model.trained.scheme}.safetensors"
+    weights = read_weights(file, kind, version)
+    if weights.value("validity_sha256") != model.fingerprint:
+        raise WeightsError(f"{file} was taught with another validity network: train it again with this one")
+    fill(network, weights, file)
+    return network

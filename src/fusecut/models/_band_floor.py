@@ -1,230 +1,146 @@
-"""How many bands a group needs at least, and what streaming its weights that often costs.
+"""What a group that may run in bands moves again at least, told from its ops.
 
-In a band with r rows of an op that sums over channels, either the rows it reads are there with all
-their channels, or its r rows are there as partial sums. Where neither fits, there are more bands. What
-has to be there at the same time adds up, over all bands, to H bytes for all rows: some band holds at
-least the average, and weights that stay on chip have only the rest of the buffer. Those that do not
-fit in there pass in every band::
+For two ops, one leading to the other, :mod:`fusecut.models._band_needs` says how many bytes any group that
+holds both has on chip, by the number of bands: need(n). Weights that stay on chip have only the rest of the
+buffer; those that do not fit in there pass in every band::
 
-    again(G) >= (bands - 1) * (weights - capacity + H / bands)     where weights > capacity
+    again(G) >= min over n of (n - 1) * max(0, weights - capacity + need(n))     where need(n) <= capacity
 
-bands and H are the most over ops, over pairs of ops. All three only grow with the group, the product grows
-with the bands, and a group made of two pays at least what both pay: H / bands is at most the capacity.
+need is the most over all such pairs of the group's ops. Weights and need only grow with the group, and a
+group made of two pays at least what both pay: each of their needs is at most the capacity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from bisect import bisect_right
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from fusecut.cost import NEVER_BYTES
-from fusecut.ir import Group, bits, mask_of
-from fusecut.models._bands import Tables
-from fusecut.models._bounds import RingFloor, RowBounds
-from fusecut.models._slices import Habits
+from fusecut.ir import Group, bits
+from fusecut.models._band_needs import BandNeeds
+from fusecut.models._bounds import RingFloor
 
 NEVER: Final = 1 << 40
 """More bands than any group has rows: it cannot run in bands at all."""
 
 _FIELD: Final = (1 << 64) - 1
-_RING, _HELD, _BANDS = 64, 128, 192
+_RING, _PROFILE = 64, 128
 """Where the numbers of a mark begin."""
+
+
+class _Profile(NamedTuple):
+    """What is needed on chip by number of bands, up to the capacity, and the counts worth a look."""
+
+    needs: tuple[int, ...]
+    ways: tuple[tuple[int, int], ...]
 
 
 class BandFloor:
     """The floor of groups that run with all weights resident (``fits`` is their floor), or in bands.
 
-    A mark is four numbers of 64 bits: the bands a group needs at least, what its bands hold in all, the
-    mark of ``fits``, and the bytes of its weights.
+    A mark is the number of a profile (what bands need on chip), the mark of ``fits``, and the bytes of weights.
     """
 
-    def __init__(self, tables: Tables, habits: list[Habits], lines: RingFloor, capacity: int) -> None:
-        self.fits = lines
-        self.start = (1 << _BANDS) + (lines.start << _RING)
-        self._weights = [op.weight_bytes for op in tables.graph.ops]
-        demands = _Demands(tables, habits)
-        self._alone = [demands.alone(i, capacity) for i in range(len(habits))]
-        self._pairs: list[list[tuple[Group, _Need]]] = [[] for _ in habits]
-        for mask, need in (*demands.pairs(capacity), *demands.held(capacity)):
-            for i in bits(mask):
-                self._pairs[i].append((mask, need))
+    def __init__(self, needs: BandNeeds, lines: RingFloor, capacity: int) -> None:
+        self.fits, self.needs, self.capacity = lines, needs, capacity
+        self.graph = needs.graph
+        self._weights = [op.weight_bytes for op in self.graph.ops]
+        self._profiles: list[_Profile] = []
+        self._numbers: dict[tuple[int, ...], int] = {}
+        self._merged: dict[tuple[int, int], int] = {}
+        self._pairs: dict[tuple[int, int], int] = {}
+        self._nothing = self._number((0,) * len(needs.starts))
+        self._never = self._number((capacity + 1,) * len(needs.starts))
+        self.start = (self._nothing << _PROFILE) + (lines.start << _RING)
 
     def extend(self, group: Group, mark: int, op: int) -> int:
-        """The mark of ``group`` with ``op`` added. O(pairs of the op)."""
-        count, held = self._alone[op]
-        count, held = max(mark >> _BANDS, count), max(mark >> _HELD & _FIELD, held)
+        """The mark of ``group`` with ``op`` added. O(ops between which the group begins or ends around it)."""
         ring = self.fits.extend(group, mark >> _RING & _FIELD, op)
-        outside = ~(group | 1 << op)
-        for mask, need in self._pairs[op]:
-            if not mask & outside:
-                count, held = max(count, need.bands), max(held, need.nbytes)
-        return (count << _BANDS) + (held << _HELD) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
+        number = mark >> _PROFILE
+        graph = self.graph
+        above, below = group & graph.ancestors[op], group & graph.descendants[op]
+        if not above and not below:
+            number = self._merge(number, self.pair(op, op))
+        while above and number != self._never:
+            first = (above & -above).bit_length() - 1
+            above &= ~(graph.descendants[first] | 1 << first)
+            number = self._merge(number, self.pair(first, op))
+        while below and number != self._never:
+            last = below.bit_length() - 1
+            below &= ~(graph.ancestors[last] | 1 << last)
+            number = self._merge(number, self.pair(op, last))
+        return (number << _PROFILE) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
 
     def again_bytes(self, mark: int, capacity_bytes: int) -> int:
         """Nothing where line buffers may fit; else weights that do not fit, in all bands but the first."""
         if mark >> _RING & _FIELD <= capacity_bytes:
             return 0
-        count, over = mark >> _BANDS, (mark & _FIELD) - capacity_bytes
-        if count >= NEVER:
-            return NEVER_BYTES
-        return (count - 1) * over + (count - 1) * (mark >> _HELD & _FIELD) // count if over > 0 else 0
+        over = (mark & _FIELD) - capacity_bytes
+        least = NEVER_BYTES
+        for more, need in self._profiles[mark >> _PROFILE].ways:
+            least = min(least, more * (over + need) if over + need > 0 else 0)
+        return least
 
     def bands(self, group: Group) -> int:
         """Bands that a group needs at least; :data:`NEVER` where it cannot run in bands."""
+        ways = self._profiles[self._whole(group)].ways
+        return ways[0][0] + 1 if ways else NEVER
+
+    def need_bytes(self, group: Group) -> Callable[[int], int]:
+        """Bytes on chip at least if a group runs in so many bands; more than the capacity if it cannot."""
+        needs, starts = self._profiles[self._whole(group)].needs, self.needs.starts
+        return lambda count: needs[bisect_right(starts, count) - 1]
+
+    def _whole(self, group: Group) -> int:
         mark, seen = self.start, 0
         for i in bits(group):
             mark, seen = self.extend(seen, mark, i), seen | 1 << i
-        return mark >> _BANDS
+        return mark >> _PROFILE
 
+    def pair(self, first: int, last: int) -> int:
+        """The profile of all groups that hold two ops, or the one: of what lies between, and of each part of it."""
+        known = self._pairs.get((first, last))
+        if known is None:
+            graph = self.graph
+            known = self._nothing
+            after = graph.succs[first] & (graph.ancestors[last] | 1 << last) if first != last else 0
+            before = graph.preds[last] & (graph.descendants[first] | 1 << first) if first != last else 0
+            for i in bits(after):
+                known = self._merge(known, self.pair(i, last))
+                if known == self._never:
+                    break
+            for i in bits(before):
+                if known == self._never:
+                    break
+                known = self._merge(known, self.pair(first, i))
+            if known != self._never:
+                limit = self.capacity + 1
+                own = tuple(min(need, limit) for need in self.needs.of(first, last).tolist())
+                known = self._merge(known, self._number(own))
+            self._pairs[first, last] = known
+        return known
 
-class _Need(NamedTuple):
-    """Bands that ops need at least, and what is there at the same time, added up over all bands."""
+    def _number(self, needs: tuple[int, ...]) -> int:
+        number = self._numbers.get(needs)
+        if number is None:
+            number = self._numbers[needs] = len(self._profiles)
+            ways: list[tuple[int, int]] = []
+            for start, need in zip(self.needs.starts, needs, strict=True):
+                if need <= self.capacity and (not ways or need < ways[-1][1]):
+                    ways.append((start - 1, need))
+            self._profiles.append(_Profile(needs, tuple(ways)))
+        return number
 
-    bands: int
-    nbytes: int
-
-
-class _Demands:
-    """What ops hold at least in a band. Rows are those that the whole network demands: a group demands no fewer.
-
-    Where a row count passes one image, a band holds several; then only whole images are counted.
-    """
-
-    def __init__(self, tables: Tables, habits: list[Habits]) -> None:
-        self.tables, self.graph, self.habits = tables, tables.graph, habits
-        self.bounds = RowBounds(tables.graph)
-        self.rows = [last + 1 for last in self.bounds.demand]
-        self._spans: dict[tuple[int, int, int], int] = {}
-
-    def alone(self, index: int, capacity: int) -> _Need:
-        """What one op needs, whatever else is in its group."""
-        if self.habits[index].takes == "local":
-            return _Need(1, 0)
-        total = self._total(index)
-        count = self._fewest(total, capacity, lambda count: self._least(index, self._most(index, count)))
-        return _Need(count, self._least(index, total))
-
-    def pairs(self, capacity: int) -> Iterator[tuple[Group, _Need]]:
-        """(ops, what they need together): a maker, ops that work channel by channel, a reader."""
-        for reader in range(len(self.habits)):
-            chain = self._chain(reader)
-            if chain:
-                total = max(self._total(chain[0]), self._total(reader))
-                count = self._fewest(total, capacity, partial(self._joint, chain, reader))
-                yield mask_of((*chain, reader)), _Need(count, self._joint(chain, reader, 1))
-
-    def held(self, capacity: int) -> Iterator[tuple[Group, _Need]]:
-        """Readers of tensors that lie on chip with all channels.
-
-        One reader waits for what another one leads to; in between something is summed up over channels,
-        so what both read cannot pass in slices. It is there in the stage of every op in between, which
-        has something of its own to hold. Line buffers' bound on the rows of a tensor holds in bands as
-        well: rows that one reader has used are still there, or there again, for the other.
-        """
-        common: dict[Group, list[int]] = {}
-        for t in range(len(self.graph.tensors)):
-            for mask, rows in self.bounds.pairs(t) if len(self.graph.consumers[t]) > 1 else ():
-                if mask & (mask - 1):
-                    common.setdefault(mask, []).append(t)
-                    if rows * self.graph.tensors[t].row_bytes > capacity and self._summed_between(mask):
-                        yield mask, _Need(NEVER, 0)
-        for mask, tensors in common.items():
-            most = max((self._through(i, tensors, mask) for i in self._summed_between(mask)), default=0)
-            yield mask, _Need(-(-most // capacity), most)
-
-    def _through(self, index: int, tensors: list[int], readers: Group) -> int:
-        """Bytes in the stage of an op while tensors wait that somebody has read and somebody will read."""
-        waiting = (self._waiting(t, readers) for t in tensors if t not in self.graph.ops[index].inputs)
-        return sum(waiting) + self._least(index, self._total(index))
-
-    def _waiting(self, tensor: int, readers: Group) -> int:
-        """All rows that the last of the readers looks at."""
-        last = readers.bit_length() - 1
-        rows = self._span(last, tensor, self.rows[last])
-        return rows * self.graph.tensors[tensor].nbytes // self.graph.tensors[tensor].rows
-
-    def _summed_between(self, readers: Group) -> list[int]:
-        ends = list(bits(readers))
-        if len(ends) < 2:
-            return []
-        between = (self.graph.descendants[ends[0]] | 1 << ends[0]) & self.graph.ancestors[ends[1]]
-        return [i for i in bits(between) if self.habits[i].takes != "local"]
-
-    def _total(self, index: int) -> int:
-        return self.rows[index] * self.graph.tensors[self.graph.ops[index].outputs[0]].batch
-
-    def _most(self, index: int, count: int) -> int:
-        """Rows of the op in its largest of ``count`` bands, at least."""
-        return -(-self._total(index) // count)
-
-    def _fewest(self, total: int, capacity: int, least: Callable[[int], int]) -> int:
-        """The smallest count whose bytes fit; bytes only fall with the count."""
-        low, high = 1, max(1, total)
-        if least(high) > capacity:
-            return NEVER
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if least(middle) <= capacity else (middle + 1, high)
-        return low
-
-    def _chain(self, reader: int) -> list[int]:
-        """From an op with channels of its own down to the maker of what ``reader`` reads; empty if there is none."""
-        if self.habits[reader].takes == "local":
-            return []
-        chain: list[int] = []
-        at = reader
-        while len(set(self.graph.ops[at].inputs)) == 1:
-            at = self.graph.producer[self.graph.ops[at].inputs[0]]
-            if at < 0:
-                return []
-            chain.insert(0, at)
-            if self.habits[at].takes != "local":
-                return chain
-        return []
-
-    def _joint(self, chain: list[int], reader: int, count: int) -> int:
-        """Some tensor from maker to reader is full, or the reader sums up slices of what the maker makes.
-
-        What has to be there at the same time in every band adds up, over all bands, to all of its rows: one
-        band has at least the average.
-        """
-        maker = chain[0]
-        rows = self._most(maker, count)
-        ways = [self._made(maker, rows) + self._least(maker, rows)]
-        if self.habits[maker].makes:
-            every = self._operand(maker, self._total(maker))
-            others = [self._made(i, self._total(i)) for i in chain[1:]]
-            if self.habits[reader].takes == "sum":
-                others.append(self._sums(reader, self._total(reader)))
-            ways += [-(-(every + other) // count) for other in others]
-        return min(ways)
-
-    def _least(self, index: int, rows: int) -> int:
-        """Bytes in the stage of an op that makes so many rows: its operands, or what it sums up."""
-        operand = self._operand(index, rows)
-        return min(operand, self._sums(index, rows)) if self.habits[index].takes == "sum" else operand
-
-    def _operand(self, index: int, rows: int) -> int:
-        inputs = dict.fromkeys(self.graph.ops[index].inputs)
-        each = self.rows[index]
-        images, rows = (1, rows) if rows <= each else (rows // each, each)
-        return images * sum(self._span(index, t, rows) * self.graph.tensors[t].row_bytes for t in inputs)
-
-    def _span(self, index: int, tensor: int, rows: int) -> int:
-        """Rows of an operand that so many rows of the op look at, wherever they are."""
-        key = index, tensor, rows
-        if key not in self._spans:
-            k = self.graph.ops[index].inputs.index(tensor)
-            lo, end = self.tables.maps(index)[k]
-            spans = end[rows : self.rows[index] + 1] - lo[: self.rows[index] - rows + 1]
-            self._spans[key] = max(0, int(spans.min()))
-        return self._spans[key]
-
-    def _made(self, index: int, rows: int) -> int:
-        return rows * min(self.graph.tensors[t].row_bytes for t in self.graph.ops[index].outputs)
-
-    def _sums(self, index: int, rows: int) -> int:
-        op = self.graph.ops[index]
-        made = self.graph.tensors[op.outputs[0]]
-        return -(-rows * made.channels * made.cols * op.bias_bits // 8)
+    def _merge(self, one: int, other: int) -> int:
+        """The number of the profile that needs what either needs."""
+        if one == other or other == self._nothing:
+            return one
+        if one == self._nothing:
+            return other
+        key = (one, other) if one < other else (other, one)
+        number = self._merged.get(key)
+        if number is None:
+            both = tuple(map(max, self._profiles[one].needs, self._profiles[other].needs))
+            number = self._merged[key] = self._number(both)
+        return number

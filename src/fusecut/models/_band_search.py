@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, NamedTuple
 
 from fusecut.cost import Cost, Infeasible, Planned
 from fusecut.ir import Graph, Group, bits
 from fusecut.models._band_floor import BandFloor
+from fusecut.models._band_needs import BandNeeds
 from fusecut.models._bands import BandRows, Tables, band_rows, distinct_heights
-from fusecut.models._bounds import RingFloor
+from fusecut.models._bounds import RingFloor, RowBounds
 from fusecut.models._layout import layout
 from fusecut.models._occupancy import Occupancy
 from fusecut.models._slices import Slicing, Slicings, habits
@@ -23,23 +25,6 @@ WIDEST: Final = 32
 """Channels at a time where the buffer has room for more than it must: the width of a common array."""
 
 
-class BandFacts:
-    """What the model derives from a graph once."""
-
-    def __init__(self, graph: Graph, lines: RingFloor) -> None:
-        self.graph, self.lines = graph, lines
-        self.tables = Tables(graph)
-        self.habits = [habits(graph, op) for op in graph.ops]
-        self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
-        self._floors: dict[int, BandFloor] = {}
-
-    def floor(self, capacity: int) -> BandFloor:
-        """The floor at one capacity."""
-        if capacity not in self._floors:
-            self._floors[capacity] = BandFloor(self.tables, self.habits, self.lines, capacity)
-        return self._floors[capacity]
-
-
 @dataclass(frozen=True)
 class _Banding:
     """Bands of so many images and rows, and what is made or read again where they overlap."""
@@ -50,17 +35,66 @@ class _Banding:
     again: frozenset[int]
 
 
+class _Overlap(NamedTuple):
+    """What bands do about the rows they share: whether anything moves again, and how much; what waits between them."""
+
+    useful: bool
+    read_bytes: int
+    recomputed_macs: int
+    halo_bytes: int
+
+
+@dataclass
+class _Measured:
+    """What the bandings of one group move and hold, whatever the buffer: part tensors and peak, bytes of the layout."""
+
+    overlaps: dict[_Banding, _Overlap] = field(default_factory=dict)
+    peaks: dict[_Banding, tuple[frozenset[int], int]] = field(default_factory=dict)
+    heights: dict[_Banding, int] = field(default_factory=dict)
+
+
+class BandFacts:
+    """What the model derives from a graph once.
+
+    What is known about a group in bands is remembered from the second capacity on: then its price is asked
+    for again and again (:func:`fusecut.curve.curve`), while a search at one capacity asks once.
+    """
+
+    def __init__(self, graph: Graph, lines: RingFloor) -> None:
+        self.graph, self.lines = graph, lines
+        self.tables = Tables(graph)
+        self.habits = [habits(graph, op) for op in graph.ops]
+        self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
+        self.needs = BandNeeds(self.tables, self.habits, RowBounds(graph))
+        self._floors: dict[int, BandFloor] = {}
+        self._measured: dict[Group, _Measured] = {}
+
+    def floor(self, capacity: int) -> BandFloor:
+        """The floor at one capacity."""
+        if capacity not in self._floors:
+            self._floors[capacity] = BandFloor(self.needs, self.lines, capacity)
+        return self._floors[capacity]
+
+    def measured(self, group: Group) -> _Measured:
+        """What is known about a group."""
+        return self._measured.setdefault(group, _Measured()) if len(self._floors) > 1 else _Measured()
+
+
 @dataclass(frozen=True)
 class _Choice:
     """One way to run the group; ``key`` orders ways from best to worst: rank, MACs again, bytes on chip."""
 
     key: tuple[int, int, int]
     banding: _Banding
-    rows: BandRows
-    slicing: Slicing
+    part: frozenset[int]
     resident: tuple[int, ...]
     extra_read: int
     extra_weights: int
+
+    @property
+    def moved(self) -> tuple[int, int]:
+        """Bytes moved again, MACs repeated."""
+        return self.extra_read + self.extra_weights, self.key[1]
 
 
 class BandSearch:
@@ -75,13 +109,18 @@ class BandSearch:
         self.batch = self.graph.tensors[self.graph.ops[self.ops[0]].outputs[0]].batch
         self.weights = sum(self.graph.ops[i].weight_bytes for i in self.ops)
         self.slicings = Slicings(self.graph, group, facts.habits)
-        self.ends, self.others = self.slicings.candidates()
         self.macs = sum(self.graph.ops[i].macs for i in self.ops)
         self.touched = self.graph.touch_once_bytes(group)
-        self.smallest = -1
+        self.least = facts.floor(capacity).need_bytes(group)
+        self.lowest: tuple[int, _Banding] | None = None
         self._occupancies: dict[tuple[frozenset[int], int], Occupancy] = {}
         self._rows: dict[tuple[int, frozenset[int]], BandRows] = {}
-        self._found: dict[_Banding, tuple[Slicing, int]] = {}
+        self._known = facts.measured(group)
+
+    @cached_property
+    def candidates(self) -> tuple[frozenset[int], list[frozenset[int]]]:
+        """Part tensors to begin with, and what may change at once."""
+        return self.slicings.candidates()
 
     # Which bands ------------------------------------------------------------------------------
 
@@ -103,20 +142,35 @@ class BandSearch:
                 break
         return self._refusal() if best is None else self.planned(best, self.channels)
 
+    def ways(self) -> tuple[Planned, ...]:
+        """All that no other one beats in both DRAM bytes and repeated MACs, fewest bytes first; () where none fits."""
+        heights = self._heights()
+        kept: list[_Choice] = []
+        for bandings in heights[self._fewest(heights) :]:
+            for banding in bandings:
+                least = self._least(banding)
+                if not any(c.moved[0] <= least[0] and c.moved[1] <= least[1] for c in kept):
+                    choice = self._choice(banding, None)
+                    kept = kept if choice is None else _unbeaten([*kept, choice])
+            if kept and kept[0].moved == (0, 0):
+                break
+        return tuple(self.planned(choice, self.channels) for choice in kept)
+
     def one_band_bytes(self) -> int:
         """The buffer in which one band holds everything, all images at once: then nothing moves twice."""
         rows = self.facts.tables.size[self.facts.tables.clock(self.group)]
-        return self._held(_Banding(self.batch, rows, 1, frozenset()))[1]
+        banding = _Banding(self.batch, rows, 1, frozenset())
+        self._held(banding)
+        return self._height(banding)
 
     def _heights(self) -> list[list[_Banding]]:
         """From few bands to many; those of one height with nothing, all that is made, everything again."""
         rows = self.facts.tables.size[self.facts.tables.clock(self.group)]
-        fewest = self.facts.floor(self.capacity).bands(self.group)
         made = frozenset(t for i in self.ops for t in self.graph.ops[i].outputs)
         every = (frozenset[int](), made, made.union(self.reads))
         found = []
         for images, height, count in self._sizes(rows):
-            if count >= fewest:
+            if self.least(count) <= self.capacity:
                 agains = every if height < rows else every[:1]
                 found.append([_Banding(images, height, count, again) for again in agains])
         return found
@@ -142,17 +196,21 @@ class BandSearch:
     def _fits(self, bandings: list[_Banding]) -> bool:
         return any(self._held(banding)[1] <= self.capacity for banding in bandings)
 
+    def _least(self, banding: _Banding) -> tuple[int, int]:
+        """(bytes moved again, MACs repeated) of these bands, at least: what waits between bands is on chip."""
+        _, inputs, recomputed, halo_bytes = self._overlap(banding)
+        streamed = max(0, self.weights - max(0, self.capacity - halo_bytes))
+        return inputs + (banding.count - 1) * streamed, recomputed
+
     def _choice(self, banding: _Banding, best: _Choice | None) -> _Choice | None:
         """The best way in these bands; None if there is none, or none that could be better than ``best``."""
-        rows = self._rows_of(banding)
-        if banding.again and not any(rows.tensors[t].again for t in banding.again):
+        kept_out = max(0, self.weights - self.capacity + self.least(banding.count))
+        if best is not None and self._rank((banding.count - 1) * kept_out, 0) > best.key[0]:
             return None
-        inputs = sum(rows.tensors[t].again * self.graph.tensors[t].row_bytes for t in self.reads) * self.batch
-        streamed = max(0, self.weights - max(0, self.capacity - rows.halo_bytes))
-        recomputed = self._recomputed(rows)
-        if best is not None and self._rank(inputs + (banding.count - 1) * streamed, recomputed) > best.key[0]:
+        useful, inputs, recomputed, _ = self._overlap(banding)
+        if not useful or (best is not None and self._rank(*self._least(banding)) > best.key[0]):
             return None
-        slicing, nbytes = self._held(banding)
+        part, nbytes = self._held(banding)
         if nbytes > self.capacity:
             return None
         ops = [(self.graph.ops[i].weight_bytes, i) for i in self.ops if self.graph.ops[i].weight_bytes]
@@ -160,7 +218,7 @@ class BandSearch:
         kept = sum(self.graph.ops[i].weight_bytes for i in resident)
         weights = (banding.count - 1) * (self.weights - kept)
         key = (self._rank(inputs + weights, recomputed), recomputed, nbytes + kept)
-        return _Choice(key, banding, rows, slicing, resident, inputs, weights)
+        return _Choice(key, banding, part, resident, inputs, weights)
 
     def _rank(self, extra_bytes: int, recomputed_macs: int) -> int:
         return self.prices.rank(self.macs, self.touched + extra_bytes, recomputed_macs)
@@ -171,6 +229,15 @@ class BandSearch:
             self._rows[key] = band_rows(self.facts.tables, self.group, *key)
         return self._rows[key]
 
+    def _overlap(self, banding: _Banding) -> _Overlap:
+        known = self._known.overlaps.get(banding)
+        if known is None:
+            rows = self._rows_of(banding)
+            useful = not banding.again or any(rows.tensors[t].again for t in banding.again)
+            read = sum(rows.tensors[t].again * self.graph.tensors[t].row_bytes for t in self.reads) * self.batch
+            known = self._known.overlaps[banding] = _Overlap(useful, read, self._recomputed(rows), rows.halo_bytes)
+        return known
+
     def _recomputed(self, rows: BandRows) -> int:
         total = 0
         for i in self.ops:
@@ -180,16 +247,25 @@ class BandSearch:
 
     # Which tensors pass in slices ---------------------------------------------------------------
 
-    def _held(self, banding: _Banding) -> tuple[Slicing, int]:
-        """Part tensors for the lowest peak, and the height of their layout in bytes."""
-        if banding not in self._found:
+    def _held(self, banding: _Banding) -> tuple[frozenset[int], int]:
+        """Part tensors for the lowest peak, and the bytes of their layout; the peak, where that is too much already."""
+        if banding not in self._known.peaks:
             rows = self._rows_of(banding)
             slicing = self.sliced(rows, banding.images)
-            items = self.occupancy(slicing).items(rows, banding.images)
-            nbytes = layout([item.need for item in items])[1]
-            self.smallest = nbytes if self.smallest < 0 else min(self.smallest, nbytes)
-            self._found[banding] = slicing, nbytes
-        return self._found[banding]
+            self._known.peaks[banding] = slicing.part, self.peaks(slicing, rows, banding.images)[0]
+        part, peak = self._known.peaks[banding]
+        nbytes = peak if peak > self.capacity else self._height(banding)
+        if self.lowest is None or nbytes < self.lowest[0]:
+            self.lowest = nbytes, banding
+        return part, nbytes
+
+    def _height(self, banding: _Banding) -> int:
+        """Bytes of the layout of a banding whose peak is known."""
+        if banding not in self._known.heights:
+            occupancy = self.occupancy(self.slicings.of(self._known.peaks[banding][0]))
+            items = occupancy.items(self._rows_of(banding), banding.images)
+            self._known.heights[banding] = layout([item.need for item in items])[1]
+        return self._known.heights[banding]
 
     def sliced(self, rows: BandRows, images: int) -> Slicing:
         """The best change of what has to do with the highest steps, again and again, until none helps.
@@ -198,12 +274,13 @@ class BandSearch:
         tried before it. Groups of real networks come out as low as the best of all choices, random ones all
         but always (tests/models/test_slices.py tries them all).
         """
-        best = self.slicings.of(self.ends)
+        ends, others = self.candidates
+        best = self.slicings.of(ends)
         loads = self.peaks(best, rows, images)
         while True:
             found: Slicing | None = None
             near = self._near(best, rows, images)
-            for change in self.others:
+            for change in others:
                 if change.isdisjoint(near):
                     continue
                 slicing = self.slicings.of(best.part ^ change)
@@ -242,10 +319,11 @@ class BandSearch:
 
     def planned(self, choice: _Choice, channels: int) -> Planned:
         """The schedule with every address, and its cost."""
-        slicing, banding = choice.slicing, choice.banding
+        slicing, banding = self.slicings.of(choice.part), choice.banding
+        rows = self._rows_of(banding)
         occupancy = self.occupancy(slicing, channels)
         places, base = self._resident_places(choice.resident, occupancy.steps - 1)
-        items = occupancy.items(choice.rows, banding.images)
+        items = occupancy.items(rows, banding.images)
         offsets, height = layout([item.need for item in items])
         places += [
             Place(item.what, item.of, base + at, *item.need, item.rows) for item, at in zip(items, offsets, strict=True)
@@ -264,7 +342,7 @@ class BandSearch:
         schedule = Schedule(
             "brr", self.group, self.ops, rows_per_step=banding.height, weight_passes=banding.count, bands=bands
         )
-        pooled = base + max(occupancy.loads(choice.rows, banding.images))
+        pooled = base + max(occupancy.loads(rows, banding.images))
         return Planned(schedule, self._cost(choice, base + height, pooled))
 
     def _resident_places(self, resident: tuple[int, ...], end: int) -> tuple[list[Place], int]:
@@ -299,8 +377,7 @@ class BandSearch:
         choice = _Choice(
             (0, cost.recomputed_macs, cost.buffer_bytes),
             banding,
-            self._rows_of(banding),
-            self.slicings.of(frozenset(bands.part)),
+            frozenset(bands.part),
             bands.resident,
             extra_read,
             extra_weights,
@@ -317,10 +394,20 @@ class BandSearch:
         names = f"{len(self.ops)} ops" if len(self.ops) > 1 else repr(self.graph.ops[self.ops[0]].name)
         where = f"no band is low enough for {names}"
         levers: tuple[str, ...] = ("a cut inside the group",) if len(self.ops) > 1 else ()
-        if self.smallest <= self.capacity:
+        if self.lowest is None or self.lowest[0] <= self.capacity:
             return Infeasible("buffer", self.capacity + 1, self.capacity, where, levers, at_least=True)
-        levers = (f"a buffer of {format_bytes(self.smallest)} or more", *levers)
-        return Infeasible("buffer", self.smallest, self.capacity, where, levers)
+        smallest = self._height(self.lowest[1])
+        levers = (f"a buffer of {format_bytes(smallest)} or more", *levers)
+        return Infeasible("buffer", smallest, self.capacity, where, levers)
+
+
+def _unbeaten(choices: list[_Choice]) -> list[_Choice]:
+    """Ways that no other one beats in bytes and in MACs; of equal ones the smallest buffer."""
+    kept: list[_Choice] = []
+    for choice in sorted(choices, key=lambda c: (*c.moved, c.key[2])):
+        if not kept or choice.moved[1] < kept[-1].moved[1]:
+            kept.append(choice)
+    return kept
 
 
 _NODES: Final = 4_000

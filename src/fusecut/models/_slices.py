@@ -170,14 +170,25 @@ class Slicing:
         return True
 
     def _in_turn(self) -> bool:
-        """Operands of a concatenation hand on slices in their order, since classes run in the order of their heads."""
+        """Classes can run one after the other so that operands of every concatenation hand on slices in order."""
+        behind: dict[int, set[int]] = {}
         for member in self.facts.members:
-            classes = self.classes[member.op]
-            if member.joins and len(classes) > 1:
-                turns = [self.root(c) for c in classes]
-                if any(a >= b for a, b in pairwise(turns)):
-                    return False
-        return True
+            turns = [self.root(c) for c in self.classes[member.op]] if member.joins else []
+            for a, b in pairwise(turns):
+                behind.setdefault(a, set()).add(b)
+        waits = dict.fromkeys(behind, 0)
+        for others in behind.values():
+            for b in others:
+                waits[b] = waits.get(b, 0) + 1
+        ready = [c for c, count in waits.items() if not count]
+        done = 0
+        while ready:
+            done += 1
+            for b in behind.get(ready.pop(), ()):
+                waits[b] -= 1
+                if not waits[b]:
+                    ready.append(b)
+        return done == len(waits)
 
     def _ordered(self) -> bool:
         """Stages in an order in which each has its full operands; lowest op first where there is a choice."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from fusecut.cost import Holdings, Infeasible, Planned
+from fusecut.cost import Holdings, Infeasible, Planned, unbeaten
 from fusecut.errors import MachineError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
@@ -97,6 +97,15 @@ class Brr:
         if isinstance(banded, Planned):
             return Planned(moved(banded.schedule, first, shape), banded.cost)
         return banded if len(shape.ops) > 1 else self._search(graph, group, machine).run()
+
+    def ways(self, graph: Graph, group: Group, machine: Machine) -> tuple[Planned, ...]:
+        """Line buffers where everything moves once; else all that bands, or two passes, can trade bytes for MACs."""
+        streamed = self.lines.plan(graph, group, machine)
+        if isinstance(streamed, Planned) and streamed.schedule.passes == 1:
+            return (streamed,)
+        if isinstance(streamed, Infeasible):
+            return () if streamed.resource != "buffer" else self._search(graph, group, machine).ways()
+        return unbeaten([streamed, *self._search(graph, group, machine).ways()])
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         """The same plan with its pooled buffer, and with slices as wide as the buffer has room for."""

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fusecut.cost import BufferFloor, CostModel, Holdings, Infeasible, NoFloor, Planned, chosen_by, holdings_of
+from fusecut.cost import (
+    BufferFloor,
+    CostModel,
+    Holdings,
+    Infeasible,
+    NoFloor,
+    Planned,
+    chosen_by,
+    holdings_of,
+    unbeaten,
+    ways_of,
+)
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.objective import Objective, Tariff, tariff
@@ -34,6 +46,11 @@ class WithFallback:
         if isinstance(planned, Infeasible) and not group & (group - 1):
             return self.fallback.plan(graph, group, machine)
         return planned
+
+    def ways(self, graph: Graph, group: Group, machine: Machine) -> Sequence[Planned]:
+        """Those of the scheme; where it has none for a single op, those of the fallback."""
+        ways = ways_of(self.scheme, graph, group, machine)
+        return ways if ways or group & (group - 1) else ways_of(self.fallback, graph, group, machine)
 
     def finish(self, graph: Graph, planned: Planned, machine: Machine) -> Planned:
         model = self.fallback if planned.schedule.scheme == self.fallback.name else self.scheme
@@ -81,6 +98,11 @@ class Cheapest:
             if _price(planned, macs, prices) < _price(best, macs, prices):
                 best = planned
         return best
+
+    def ways(self, graph: Graph, group: Group, machine: Machine) -> Sequence[Planned]:
+        """Those of all schemes together."""
+        models = (*self.schemes, *(() if group & (group - 1) else (self.single,)))
+        return unbeaten(way for model in models for way in ways_of(model, graph, group, machine))
 
     def holdings(self, graph: Graph, group: Group) -> Holdings | None:
         """What the first scheme says."""

@@ -40,6 +40,23 @@ def fit_additive(raw: Floats, values: Floats) -> Floats:
     return coefficients
 
 
+def fit_by_buffer(raw: Floats, values: Floats, log_buffers: Floats) -> Floats:
+    """A row for each buffer there is: its logarithm, coefficients of all quantities, and the constant."""
+    table = []
+    for size in np.unique(log_buffers):
+        of_size = log_buffers == size
+        table.append(np.append(size, fit_additive(raw[of_size], values[of_size])))
+    return np.array(table)
+
+
+def by_buffer(table: Floats, raw: Floats, log_buffers: Floats) -> Floats:
+    """What the coefficients say [n]; between two buffers they are interpolated, beyond the last they are its own."""
+    share = np.array([np.interp(log_buffers, table[:, 0], one) for one in np.eye(len(table))])
+    coefficients = share.T @ table[:, 1:]
+    found: Floats = (raw * coefficients[:, :-1]).sum(axis=1) + coefficients[:, -1]
+    return found
+
+
 def additive(coefficients: Floats, raw: Floats) -> Floats:
     """What the coefficients say of networks with quantities ``raw`` [n, q]."""
     found: Floats = raw @ coefficients[:-1] + coefficients[-1]

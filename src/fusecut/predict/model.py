@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fusecut.errors import ModelError, UnknownNameError
 from fusecut.predict import features
-from fusecut.predict.additive import additive, fit_additive
+from fusecut.predict.additive import additive, by_buffer, fit_additive, fit_by_buffer
 from fusecut.predict.basis import Basis, Described, Scaling
 from fusecut.predict.gaussian import Block, Fitted, fit
 
@@ -25,6 +25,11 @@ Floats = NDArray[np.float64]
 FORMAT: Final = "fusecut-predictor"
 VERSION: Final = 1
 LARGEST_BYTES: Final = 64 * 2**20
+_BUFFER: Final = features.BUFFER_NAMES.index("buffer")
+_TINY: Final = 1e-300
+_TWO_SIDED: Final = 1.645
+"""Deviations to either side that hold 90 % of a normal distribution."""
+
 _SCALINGS: Final = ("extra", "linear", "log")
 _QUANTITIES: Final = ("baseline", "least", "most")
 _SCALARS: Final = ("noise", "offset", "centre", "scale", "log", "widening", "samples", "dropped")
@@ -45,6 +50,10 @@ class Task:
     :data:`fusecut.predict.features.NAMES`); they are kept between its quantities ``least`` and ``most``.
     ``elsewhere`` are coefficients for networks of other spaces (:mod:`fusecut.predict.additive`); none
     where values are not positive.
+
+    ``sums``, where there are any, are such coefficients for each buffer (:func:`fusecut.predict.additive.by_buffer`).
+    The prediction is then the geometric mean of both: on families that it has not seen, each is astray at times,
+    their mean less (docs/aiop-results.md). Half of what they are apart counts as a deviation more.
     """
 
     fitted: Fitted
@@ -53,6 +62,7 @@ class Task:
     least: str = ""
     most: str = ""
     elsewhere: Floats = field(default_factory=lambda: np.zeros(0))
+    sums: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,13 @@ class Model:
         found = self.tasks[task]
         values, halves = found.fitted.predict(self.basis.phi(networks))
         over = _quantity(networks, found.baseline)
-        values, halves = values * over, halves * over
-        return Predicted(_kept(found, networks, values), halves)
+        values, halves = _kept(found, networks, values * over), halves * over
+        if len(found.sums):
+            summed = _kept(found, networks, by_buffer(found.sums, networks.raw, networks.extra[:, _BUFFER]))
+            both = np.sqrt(np.maximum(values, 0.0) * summed)
+            apart = (values - summed) / 2
+            values, halves = both, np.hypot(halves * both / np.maximum(values, _TINY), _TWO_SIDED * apart)
+        return Predicted(values, halves)
 
     def predict_elsewhere(self, task: str, networks: Described) -> Predicted:
         """What networks of another space cost: their order is worth more than the values (0 to twice).
@@ -100,11 +115,15 @@ class Model:
         unit: str = "",
         baseline: str = "",
         bounds: tuple[str, str] = ("", ""),
+        buffered: bool = False,
     ) -> Model:
-        """The model with one task more, fitted to its values on networks."""
+        """The model with one task more, fitted to its values on networks; ``buffered`` adds sums for each buffer."""
         fitted = fit(self.basis.blocks, self.basis.phi(networks), values / _quantity(networks, baseline))
         elsewhere = np.zeros(0) if baseline or (values <= 0).any() else fit_additive(networks.raw, values)
-        return replace(self, tasks={**self.tasks, name: Task(fitted, unit, baseline, *bounds, elsewhere)})
+        task = Task(fitted, unit, baseline, *bounds, elsewhere)
+        if buffered:
+            task = replace(task, sums=fit_by_buffer(networks.raw, values, networks.extra[:, _BUFFER]))
+        return replace(self, tasks={**self.tasks, name: task})
 
     def condensed(self) -> Model:
         """Without what says how sure it is of its weights: much smaller, for tasks with thousands of samples."""
@@ -124,6 +143,8 @@ class Model:
             fitted = self.tasks[name].fitted
             tensors |= {f"task.{i}.{part}": getattr(fitted, part) for part in ("weights", "variances", "factor")}
             tensors[f"task.{i}.elsewhere"] = self.tasks[name].elsewhere
+            if len(self.tasks[name].sums):
+                tensors[f"task.{i}.sums"] = self.tasks[name].sums
         header = {
             "format": FORMAT,
             "version": VERSION,
@@ -178,14 +199,26 @@ def _rebuilt(header: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> 
     plain, quantities = sum(len(s.mean) for s in scalings), len(features.NAMES)
     if blocks != basis.blocks or basis.weights.shape != (plain, len(basis.known)):
         raise ValueError
+    if not len(extra.mean) and any(name.endswith(".sums") for name in tensors):
+        raise ValueError
     if any(s.mean.shape != s.scale.shape for s in scalings) or len(basis.log.mean) != quantities:
         raise ValueError
     parts = ("weights", "variances", "factor", "elsewhere")
     tasks = {
-        str(task["name"]): _task(blocks, task, *(tensors[f"task.{i}.{part}"] for part in parts))
+        str(task["name"]): replace(
+            _task(blocks, task, *(tensors[f"task.{i}.{part}"] for part in parts)),
+            sums=_sums(tensors.get(f"task.{i}.sums", np.zeros((0, 0)))),
+        )
         for i, task in enumerate(header["tasks"])
     }
     return Model(basis, tasks, {str(k): str(v) for k, v in header["notes"].items()})
+
+
+def _sums(table: Floats) -> Floats:
+    """Coefficients for each buffer, in order of size, or none."""
+    if len(table) and (table.shape[1:] != (len(features.NAMES) + 2,) or (np.diff(table[:, 0]) <= 0).any()):
+        raise ValueError
+    return table
 
 
 def _task(

@@ -9,30 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from math import floor, log2, log10
+from math import log2
 from typing import Final, NamedTuple
 
 from fusecut.curve import Curve
 from fusecut.errors import FusecutError
+from fusecut.report._svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    LETTER,
+    LINE_HEIGHT,
+    PALETTE,
+    WIDTH,
+    byte_axis,
+    colour,
+    document,
+    height,
+    highest,
+    page,
+    picture,
+    rule,
+    table,
+    words,
+)
 from fusecut.report.curve_text import bought, cells, labels, sentences
 
-WIDTH: Final = 900
-HEIGHT: Final = 480
-_LEFT, _TOP, _BOTTOM = 62, 24, 46
-_LINE_HEIGHT: Final = 15
-_LETTER: Final = 7
-"""Width of a letter, about; text is never wider than so many of them."""
-_PALETTE: Final = (
-    ("#2a78d6", "#5a9cec"),
-    ("#d95926", "#f08a5d"),
-    ("#0f8f63", "#3cc492"),
-    ("#6a4fc4", "#a797f2"),
-    ("#c2487f", "#ec84b0"),
-    ("#9a7400", "#d6a92c"),
-)
-"""Light and dark; a seventh curve takes the first colour again, dashed."""
-_INK: Final = {"ink": ("#1b1b1a", "#f2f1ec"), "soft": ("#5e5d59", "#b4b3aa"), "grid": ("#e4e3dc", "#33332f"),
-               "page": ("#fdfdfb", "#191918"), "base": ("#84837d", "#8f8e86")}  # fmt: skip
 _HEADINGS: Final = ("buffer B", "KiB", "DRAM B", "gained", "groups", "proved gap", "")
 
 
@@ -56,10 +58,10 @@ class _Frame(NamedTuple):
     def x(self, buffer_bytes: int) -> float:
         wide = log2(self.high) - log2(self.low)
         share = (log2(buffer_bytes) - log2(self.low)) / wide if wide else 0.0
-        return round(_LEFT + share * (self.right - _LEFT), 1)
+        return round(LEFT + share * (self.right - LEFT), 1)
 
     def y(self, dram_bytes: float) -> float:
-        return round(HEIGHT - _BOTTOM - dram_bytes / self.top * (HEIGHT - _TOP - _BOTTOM), 1)
+        return height(dram_bytes, self.top)
 
 
 def svg(curves: Sequence[Curve], title: str) -> str:
@@ -68,7 +70,7 @@ def svg(curves: Sequence[Curve], title: str) -> str:
     Raises:
         FusecutError: no curve has a point.
     """
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{_picture(curves, title)}\n'
+    return document(_picture(curves, title))
 
 
 def html(curves: Sequence[Curve], title: str) -> str:
@@ -77,14 +79,7 @@ def html(curves: Sequence[Curve], title: str) -> str:
     for label, curve in zip(labels(curves), curves, strict=True):
         parts += [f"<h2>{escape(label)}</h2>", *(f"<p>{escape(line)}</p>" for line in sentences(curve))]
         parts.append(_table(curve))
-    body = "\n".join(parts)
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        f'<meta name="viewport" content="width=device-width">\n<style>{_page_style()}</style></head>\n'
-        f"<body>\n{body}\n</body></html>\n"
-    )
+    return page(parts, title)
 
 
 def _picture(curves: Sequence[Curve], title: str) -> str:
@@ -94,19 +89,13 @@ def _picture(curves: Sequence[Curve], title: str) -> str:
     lines = _lines(drawn)
     frame = _frame(drawn, max(len(line.label) for line in lines))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        'font-family="system-ui, sans-serif" font-size="12">',
-        f"<title>{escape(title)}</title>",
-        f"<style>{_style()}</style>",
-        f'<rect class="page" fill="{_INK["page"][0]}" width="{WIDTH}" height="{HEIGHT}"/>',
         *_grid(frame),
         *_floors(lines, frame),
         *(part for line in reversed(lines) for part in _drawn(line, frame)),
         *_knees(lines[0], frame),
         *_names(lines, frame),
-        "</svg>",
     ]
-    return "\n".join(parts)
+    return picture(parts, title)
 
 
 def _lines(curves: Sequence[Curve]) -> list[_Line]:
@@ -120,8 +109,8 @@ def _lines(curves: Sequence[Curve]) -> list[_Line]:
         label = " = ".join(names[i] for i in indices)
         baseline = len(curves) > 1 and all(curves[i].scheme == "layerwise" for i in indices)
         label += " (no fusion)" if baseline else ""
-        dash = ' stroke-dasharray="6 3"' if colours >= len(_PALETTE) and not baseline else ""
-        style = "base" if baseline else f"c{colours % len(_PALETTE)}"
+        dash = ' stroke-dasharray="6 3"' if colours >= len(PALETTE) and not baseline else ""
+        style = "base" if baseline else f"c{colours % len(PALETTE)}"
         lines.append(_Line(curves[indices[0]], label, style, dash))
         colours += not baseline
     return lines
@@ -129,37 +118,22 @@ def _lines(curves: Sequence[Curve]) -> list[_Line]:
 
 def _frame(curves: Sequence[Curve], letters: int) -> _Frame:
     most = max(curve.points[0].dram_bytes for curve in curves)
-    step = _tick(most)
     return _Frame(
         min(curve.points[0].buffer_bytes for curve in curves),
         max(curve.machine.buffer_bytes for curve in curves),
-        max(1.0, -(-most // step) * step),
-        max(WIDTH // 2, WIDTH - 16 - _LETTER * letters),
+        highest(most),
+        max(WIDTH // 2, WIDTH - 16 - LETTER * letters),
     )
 
 
-def _tick(most: int) -> float:
-    """A round distance between about five lines: 1, 2, 2.5 or 5 times a power of ten."""
-    rough = max(1, most) / 5
-    power = 10.0 ** floor(log10(rough))
-    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough)
-
-
 def _grid(frame: _Frame) -> list[str]:
-    step = _tick(int(frame.top))
-    parts = []
-    for k in range(round(frame.top / step) + 1):
-        y = frame.y(k * step)
-        parts.append(_rule(_LEFT, y, frame.right, y, "grid"))
-        parts.append(_text(_LEFT - 8, y + 4, f"{k * step / 1e6:g}", "soft", "end"))
+    parts = byte_axis(frame.top, frame.right, "buffer, KiB")
     for power in range(-10, 40):
         size = 1024 * 2**power if power >= 0 else 1024 >> -power
         if frame.low <= size <= frame.high:
             x = frame.x(size)
-            parts.append(_rule(x, HEIGHT - _BOTTOM, x, HEIGHT - _BOTTOM + 4, "soft"))
-            parts.append(_text(x, HEIGHT - _BOTTOM + 17, f"{size / 1024:g}", "soft", "middle"))
-    parts.append(_text(_LEFT, _TOP - 10, "DRAM traffic of one inference, MB (10^6 bytes)", "soft"))
-    parts.append(_text((frame.right + _LEFT) / 2, HEIGHT - 8, "buffer, KiB", "soft", "middle"))
+            parts.append(rule(x, HEIGHT - BOTTOM, x, HEIGHT - BOTTOM + 4, "soft"))
+            parts.append(words(x, HEIGHT - BOTTOM + 17, f"{size / 1024:g}", "soft", "middle"))
     return parts
 
 
@@ -171,20 +145,20 @@ def _floors(lines: Sequence[_Line], frame: _Frame) -> list[str]:
     parts = []
     for floor_bytes, style in styles.items():
         y = frame.y(floor_bytes)
-        parts.append(_rule(_LEFT, y, frame.right, y, style if len(styles) > 1 else "soft", ' stroke-dasharray="2 3"'))
+        parts.append(rule(LEFT, y, frame.right, y, style if len(styles) > 1 else "soft", ' stroke-dasharray="2 3"'))
     name = "floor: weights, inputs and outputs once"
-    return [*parts, _text(_LEFT + 6, frame.y(min(styles)) + 14, name, "soft")]
+    return [*parts, words(LEFT + 6, frame.y(min(styles)) + 14, name, "soft")]
 
 
 def _drawn(line: _Line, frame: _Frame) -> list[str]:
     """The steps, the shade of what is not proved, and the figures of each point for the pointer."""
-    curve, colour = line.curve, _colour(line.style)
+    curve, ink = line.curve, colour(line.style)
     parts = []
     if not curve.proved:
         shade = f"M{_steps(curve, frame, bound=False)} L{_steps(curve, frame, bound=True, back=True)} Z"
-        parts.append(f'<path class="{line.style} fill" fill="{colour}" fill-opacity="0.18" d="{shade}"/>')
+        parts.append(f'<path class="{line.style} fill" fill="{ink}" fill-opacity="0.18" d="{shade}"/>')
     parts.append(
-        f'<path class="{line.style}" fill="none" stroke="{colour}" stroke-width="2"{line.dash} '
+        f'<path class="{line.style}" fill="none" stroke="{ink}" stroke-width="2"{line.dash} '
         f'd="M{_steps(curve, frame, bound=False)}"/>'
     )
     for p in curve.points:
@@ -213,12 +187,12 @@ def _knees(line: _Line, frame: _Frame) -> list[str]:
     """Dots with what they say: below the falling line where there is room, else above it."""
     parts = []
     for point in line.curve.knees():
-        x, y, words = frame.x(point.buffer_bytes), frame.y(point.dram_bytes), bought(line.curve, point)
-        parts.append(f'<circle class="{line.style} fill" fill="{_colour(line.style)}" cx="{x}" cy="{y}" r="4"/>')
-        if x - _LETTER * len(words) > _LEFT and y + 2 * _LINE_HEIGHT < frame.y(line.curve.floor_bytes):
-            parts.append(_text(x - 6, y + 15, words, "ink", "end", halo=True))
+        x, y, said = frame.x(point.buffer_bytes), frame.y(point.dram_bytes), bought(line.curve, point)
+        parts.append(f'<circle class="{line.style} fill" fill="{colour(line.style)}" cx="{x}" cy="{y}" r="4"/>')
+        if x - LETTER * len(said) > LEFT and y + 2 * LINE_HEIGHT < frame.y(line.curve.floor_bytes):
+            parts.append(words(x - 6, y + 15, said, "ink", "end", halo=True))
         else:
-            parts.append(_text(x + 8, y - 8, words, "ink", halo=True))
+            parts.append(words(x + 8, y - 8, said, "ink", halo=True))
     return parts
 
 
@@ -226,62 +200,13 @@ def _names(lines: Sequence[_Line], frame: _Frame) -> list[str]:
     """Names at the ends of the lines, pushed apart where lines end close together."""
     ends = sorted((frame.y(line.curve.points[-1].dram_bytes), index) for index, line in enumerate(lines))
     parts, taken = [], [0.0]
-    room = HEIGHT - _BOTTOM - (len(ends) - 1) * _LINE_HEIGHT
+    room = HEIGHT - BOTTOM - (len(ends) - 1) * LINE_HEIGHT
     for place, (y, index) in enumerate(ends):
-        at = max(min(y, room + place * _LINE_HEIGHT), taken[-1] + _LINE_HEIGHT)
+        at = max(min(y, room + place * LINE_HEIGHT), taken[-1] + LINE_HEIGHT)
         taken.append(at)
-        parts.append(_text(frame.right + 8, at + 4, lines[index].label, f"{lines[index].style} name", halo=True))
+        parts.append(words(frame.right + 8, at + 4, lines[index].label, f"{lines[index].style} name", halo=True))
     return parts
 
 
-def _rule(x0: float, y0: float, x1: float, y1: float, style: str, more: str = "") -> str:
-    return f'<line class="{style}" stroke="{_colour(style)}"{more} x1="{x0:g}" y1="{y0:g}" x2="{x1:g}" y2="{y1:g}"/>'
-
-
-def _text(x: float, y: float, words: str, style: str, anchor: str = "start", halo: bool = False) -> str:
-    around = (
-        f' stroke="{_INK["page"][0]}" stroke-width="3" paint-order="stroke" stroke-linejoin="round"' if halo else ""
-    )
-    kind = f"{style} text{' halo' if halo else ''}"
-    fill = _colour(style.split()[0])
-    return (
-        f'<text class="{kind}" fill="{fill}"{around} x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
-    )
-
-
-def _colour(style: str, dark: bool = False) -> str:
-    pair = _INK[style] if style in _INK else _PALETTE[int(style.removeprefix("c"))]
-    return pair[dark]
-
-
-def _style() -> str:
-    """Dark variants; attributes carry the light ones, for programs that know no style sheets."""
-    styles = [*_INK, *(f"c{k}" for k in range(len(_PALETTE)))]
-    rules = [f"path.{s},line.{s}{{stroke:{_colour(s, True)}}}" for s in styles]
-    rules += [f".{s}.text,.{s}.fill{{fill:{_colour(s, True)}}}" for s in styles]
-    page = _INK["page"][1]
-    rules += [f"rect.page{{fill:{page}}}", f".halo{{stroke:{page}}}", "path.fill{stroke:none}"]
-    return f"text.name{{font-weight:600}}@media (prefers-color-scheme:dark){{{''.join(rules)}}}"
-
-
-def _page_style() -> str:
-    return (
-        f":root{{color-scheme:light dark;{_variables(False)}}}"
-        f"@media (prefers-color-scheme:dark){{:root{{{_variables(True)}}}}}"
-        "body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--page);"
-        "max-width:60rem;margin:2rem auto;padding:0 1rem}h1{font-size:1.35rem}h2{font-size:1.05rem;margin-bottom:0}"
-        "svg{width:100%;height:auto}p{margin:.3rem 0}summary{cursor:pointer}"
-        "table{border-collapse:collapse;font-variant-numeric:tabular-nums;font-size:.85rem}"
-        "td,th{text-align:right;padding:.1rem .8rem;border-bottom:1px solid var(--grid)}"
-    )
-
-
-def _variables(dark: bool) -> str:
-    return ";".join(f"--{name}:{_colour(name, dark)}" for name in ("ink", "page", "grid"))
-
-
 def _table(curve: Curve) -> str:
-    head = "".join(f"<th>{name}</th>" for name in _HEADINGS)
-    rows = ("".join(f"<td>{cell}</td>" for cell in row) for row in cells(curve, curve.points))
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<details><summary>every breakpoint</summary>\n<table><tr>{head}</tr>\n{body}</table></details>"
+    return table(_HEADINGS, cells(curve, curve.points), "every breakpoint")

@@ -66,15 +66,48 @@ def _aiop_rows(args: argparse.Namespace, known: Sequence[Row]) -> Iterator[Row]:
     from fusecut.train.solved import read_labels
 
     experiments, seeds = args.experiments or aiop.EXPERIMENTS, 10 if args.full else 2
-    asked = args.methods or [*aiop.METHODS, *(aiop.GRAPH_NETWORKS if args.full else ())]
+    asked = args.methods or [*aiop.METHODS, *(aiop.FAMILY_NETWORKS if args.full else ())]
     closed = [m for m in asked if m not in aiop.GRAPH_NETWORKS]
+    if len(closed) < len(asked):
+        _require_torch()
     targets = aiop.targets(experiments, args.latencies, not args.full, lambda step: print(step, file=sys.stderr))
-    yield from aiop.rows(targets, seeds, known, methods=closed)
-    networks = [m for m in asked if m in aiop.GRAPH_NETWORKS]
+    yield from aiop.rows(targets if closed else (), seeds, known, methods=closed)
+    networks = [m for m in asked if m in aiop.FAMILY_NETWORKS]
     if networks and "family" in experiments:
         from fusecut.reproduce.aiop_gnn import family_rows
 
         yield from family_rows(read_labels(FOLDER / "solved.csv"), networks, min(seeds, 5), known)
+    yield from _aiop_network_rows(args, experiments, seeds, known)
+
+
+def _require_torch() -> None:
+    """Raise FusecutError where graph networks cannot be trained."""
+    from fusecut.errors import FusecutError
+
+    try:
+        import torch_geometric  # noqa: F401
+    except ImportError as error:
+        raise FusecutError(
+            f"{error.name} is missing: graph networks need pip install 'fusecut[gnn]'; or name other --methods"
+        ) from None
+
+
+def _aiop_network_rows(
+    args: argparse.Namespace, experiments: Sequence[str], seeds: int, known: Sequence[Row]
+) -> Iterator[Row]:
+    """Rows of graph networks on measured devices, for the methods that are named."""
+    from fusecut.reproduce import aiop
+
+    methods = [m for m in args.methods if m in aiop.GRAPH_NETWORKS]
+    measured = [e for e in experiments if e in aiop.MEASURED]
+    if methods and measured and args.latencies is not None:
+        from fusecut.predict.gnn_stack import usable
+        from fusecut.reproduce.aiop_device_rows import Plan, rows
+
+        device = usable(args.torch_device)
+        spaces = aiop.measured_spaces(args.latencies, lambda step: print(step, file=sys.stderr))
+        targets = aiop.targets_of(spaces, measured)
+        yield from rows(spaces, targets, Plan(methods, seeds, device), known)
 
 
 REPRODUCTIONS: Final[dict[str, Callable[[argparse.Namespace], Reproduced]]] = {

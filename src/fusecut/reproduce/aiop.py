@@ -1,18 +1,23 @@
 """Tables like AIO-P's: predictors moved to devices, spaces and families they have not seen.
 
-Four experiments, each with 0, 10, 20 and 50 samples of the target:
+Experiments, each with 0, 10, 20 and 50 samples of the target:
 
 * ``device``: one device of a space is unseen, the others are known;
 * ``group``: all devices of its kind (GPUs, CPUs, phones) are unseen as well;
 * ``space``: the same device is known on another space;
 * ``family``: fewest DRAM bytes at 256 KiB are known for MobileNetV2-like networks, and asked for others;
-* ``buffer``: they are known for all families at 64 KiB and 1 MiB, and asked at 256 KiB.
+* ``head``: they are known for classifiers of all families, and asked for networks with other heads;
+* ``buffer``: they are known for all families at 64 KiB and 1 MiB, and asked at 256 KiB;
+* ``scheme``: they are known under one scheme, lbdf or mixed, and asked under the other.
+
+All but ``scheme`` are under lbdf.
 
 Methods: ``flops``; ``ridge``, the closed form on analytic features with the known tasks left out of it
 (with no sample: their geometric mean); ``trees``, boosted trees on graph statistics; ``blocks``, the closed form
 with the known tasks as features, which is what ``fusecut train predictor`` uses; ``sum``, non-negative
 coefficients on totals (:mod:`fusecut.predict.additive`); ``gnn``, ``gnn-flops`` and ``gnn-residual``, the graph
-network with a K-Adapter (:mod:`fusecut.reproduce.aiop_gnn`), for ``family`` alone.
+network with K-Adapters, for ``family`` (:mod:`fusecut.reproduce.aiop_gnn`) and on measured devices
+(:mod:`fusecut.reproduce.aiop_devices`), there also ``gnn-blocks`` and ``gnn-scratch``.
 """
 
 from __future__ import annotations
@@ -27,9 +32,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fusecut.errors import UnknownNameError
+from fusecut.predict import features
 from fusecut.predict.additive import additive, fit_additive
 from fusecut.predict.baselines import boosted_trees, flops
-from fusecut.predict.basis import Basis, Described, describe_graphs
+from fusecut.predict.basis import Basis, Described
 from fusecut.predict.bundle import FOLDER
 from fusecut.predict.features import NAMES
 from fusecut.predict.metrics import Metrics, metrics
@@ -43,11 +49,21 @@ from fusecut.units import parse_bytes
 Floats = NDArray[np.float64]
 Key = tuple[str, str, str, str, int]
 
-EXPERIMENTS: Final = ("device", "group", "space", "family", "buffer")
+EXPERIMENTS: Final = ("device", "group", "space", "family", "head", "buffer", "scheme")
+SOLVED: Final = ("family", "head", "buffer", "scheme")
+"""The experiments on labels of our own solver."""
+
+HEADED: Final = ("detect", "pose", "segment", "unet")
+"""Families whose members are no classifiers."""
+
+MEASURED: Final = ("device", "group", "space")
+"""The experiments on measured devices."""
+
 SAMPLES: Final = (0, 10, 20, 50)
 LEARNT_FROM: Final = 1000
 TREE_SEEDS: Final = 3
-GRAPH_NETWORKS: Final = ("gnn", "gnn-flops", "gnn-residual")
+FAMILY_NETWORKS: Final = ("gnn", "gnn-flops", "gnn-residual")
+GRAPH_NETWORKS: Final = (*FAMILY_NETWORKS, "gnn-blocks", "gnn-scratch")
 
 
 class Target(NamedTuple):
@@ -156,7 +172,7 @@ def rows(
     """
     for name in methods:
         if name not in METHODS:
-            raise UnknownNameError("method", name, METHODS)
+            raise UnknownNameError("method", name, (*METHODS, *GRAPH_NETWORKS))
     have = {row.key: row for row in known}
     for target in targets:
         for method in methods:
@@ -266,20 +282,61 @@ def _across(source: Measured, target: Measured, device: str) -> Target:
     return Target("space", name, device, here, values, np.ones(len(here)), basis, guess, added)
 
 
-def solved_targets(labels: Sequence[Label], source: str = "mobilenet_v2", size: str = "256KiB") -> Iterator[Target]:
-    """Fewest DRAM bytes: other families than the one that is known, then a buffer between those known."""
-    chosen = [r for r in labels if r.task.startswith("dram@")]
-    graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in chosen})}
-    sizes = [parse_bytes(r.task.partition("@")[2]) for r in chosen]
-    every = describe_graphs([graphs[r.family, r.seed] for r in chosen], sizes)
-    values = np.array([float(r.value) for r in chosen])
-    unfused = every.raw[:, NAMES.index("unfused")]
-    asked = np.array([r.task == f"dram@{size}" for r in chosen])
-    families = np.array([r.family for r in chosen])
-    for family in sorted(set(families) - {source}):
-        there, here = asked & (families == source), asked & (families == family)
-        yield _solved("family", f"{source} to {family}", f"dram@{size}", every, values, unfused, there, here)
-    yield _solved("buffer", "all families", f"dram@{size}", every, values, unfused, ~asked, asked)
+def solved_targets(
+    labels: Sequence[Label],
+    source: str = "mobilenet_v2",
+    size: str = "256KiB",
+    experiments: Sequence[str] = SOLVED,
+) -> Iterator[Target]:
+    """Fewest DRAM bytes: families that are not known, heads, then a buffer and a scheme."""
+    under, mixed = f"lbdf@{size}", f"dram@{size}"
+    wanted = {under} | ({mixed} if "scheme" in experiments else set())
+    found = _Solved.of([r for r in labels if r.task in wanted or (_at_some_buffer(r) and "buffer" in experiments)])
+    families, tasks = found.families, found.tasks
+    asked = tasks == under
+    for family in sorted(set(families) - {source}) if "family" in experiments else ():
+        yield found.target(
+            "family", f"{source} to {family}", asked & (families == source), asked & (families == family)
+        )
+    headed = np.isin(families, HEADED)
+    for family in sorted(set(families) & set(HEADED)) if "head" in experiments else ():
+        yield found.target("head", f"classifiers to {family}", asked & ~headed, asked & (families == family))
+    if "buffer" in experiments:
+        yield found.target("buffer", "all families", np.char.startswith(tasks, "lbdf@") & ~asked, asked)
+    if "scheme" in experiments:
+        yield found.target("scheme", "lbdf to mixed", asked, tasks == mixed)
+        yield found.target("scheme", "mixed to lbdf", tasks == mixed, asked)
+
+
+def _at_some_buffer(row: Label) -> bool:
+    return row.task.startswith("lbdf@")
+
+
+class _Solved(NamedTuple):
+    """Labels of DRAM bytes with their networks described against their buffers."""
+
+    networks: Described
+    values: Floats
+    families: NDArray[np.str_]
+    tasks: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, labels: Sequence[Label]) -> _Solved:
+        graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in labels})}
+        raw = {key: features.quantities(graph) for key, graph in graphs.items()}
+        sizes = [parse_bytes(r.task.partition("@")[2]) for r in labels]
+        extra = [features.against_buffer(graphs[r.family, r.seed], b) for r, b in zip(labels, sizes, strict=True)]
+        every = Described(np.array(extra), np.array([raw[r.family, r.seed] for r in labels]))
+        values = np.array([float(r.value) for r in labels])
+        return cls(every, values, np.array([r.family for r in labels]), np.array([r.task for r in labels]))
+
+    def target(self, experiment: str, space: str, there: NDArray[np.bool_], here: NDArray[np.bool_]) -> Target:
+        """What is known ``there`` is asked ``here``; both are scaled by the networks of their own tasks."""
+        unfused = self.networks.raw[:, NAMES.index("unfused")]
+        scaled = np.isin(self.tasks, np.unique(self.tasks[there | here]))
+        task = str(self.tasks[here][0])
+        rows = (self.networks[scaled], self.values[scaled], unfused[scaled], there[scaled], here[scaled])
+        return _solved(experiment, space, task, *rows)
 
 
 def _solved(
@@ -321,14 +378,20 @@ def _targets(
     experiments: Sequence[str], latencies: Path | None, quick: bool, on_step: Callable[[str], None]
 ) -> Iterator[Target]:
     labels = read_labels(FOLDER / "solved.csv")
-    every: list[Iterator[Target]] = [t for t in (solved_targets(labels),) if {"family", "buffer"} & set(experiments)]
-    if latencies is not None and {"device", "group", "space"} & set(experiments):
-        spaces = measured_spaces(latencies, on_step)
-        every += [device_targets(spaces), device_targets(spaces, "group"), space_targets(spaces)]
+    solved = [e for e in SOLVED if e in experiments]
+    every = [solved_targets(labels, experiments=solved)] if solved else []
+    if latencies is not None and set(MEASURED) & set(experiments):
+        every.append(targets_of(measured_spaces(latencies, on_step), experiments))
     chosen = (t for some in every for t in some if t.experiment in experiments)
     for i, target in enumerate(chosen):
-        if not quick or i % 8 == 0 or target.experiment in ("family", "buffer"):
+        if not quick or i % 8 == 0 or target.experiment in SOLVED:
             yield target
+
+
+def targets_of(spaces: Sequence[Measured], experiments: Sequence[str]) -> Iterator[Target]:
+    """The targets of the experiments on measured devices."""
+    for experiment in (e for e in MEASURED if e in experiments):
+        yield from space_targets(spaces) if experiment == "space" else device_targets(spaces, experiment)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -142,7 +142,7 @@ def family_rows(
 ) -> Iterator[Row]:
     """The rows of the experiment ``family`` for the graph network; those that are known as they are."""
     have = {row.key: row for row in known}
-    targets = [t for t in solved_targets(labels, source) if t.experiment == "family"]
+    targets = list(solved_targets(labels, source, experiments=("family",)))
     every = _samples([r for r in labels if r.task == targets[0].task])
     for method in methods:
         starts: list[Pretrained] = []

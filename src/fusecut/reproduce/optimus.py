@@ -37,6 +37,11 @@ _NOTES: Final = (
 )
 
 
+_OWN: Final = (
+    "Plans that can be executed, all ops and halos counted, and the share saved beside the reports (less than 0: more):"
+)
+
+
 def published(
     graph: Graph, buffer_bytes: int = BUFFER_BYTES, batch: int | None = None, name: str = "optimus"
 ) -> PublishedPlan:
@@ -247,10 +252,36 @@ def energies_table(found: Sequence[Row], width: int = 100, colour: bool = False)
     return render_table(columns, cells, width, colour)
 
 
+def executable_table(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
+    """Our own plans, which can be executed: bytes, and the share saved beside what the others report."""
+    columns = (
+        Column("network", "left"),
+        Column("our plan", "left"),
+        Column("DRAM B"),
+        Column("Optimus"),
+        *(Column(_HEADINGS[name]) for name in BASELINES),
+    )
+    cells = [
+        [
+            row.network,
+            scheme,
+            f"{dram_bytes:,}",
+            *(
+                f"{100 * (1 - dram_bytes / other):.1f} %"
+                for other in (row.dram_bytes, *(a.dram_bytes for a in row.against))
+            ),
+        ]
+        for row in found
+        for scheme, dram_bytes in row.ours
+    ]
+    return render_table(columns, cells, width, colour)
+
+
 def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
     """All tables, with what they mean."""
     first = found[0]
     size = f"{format_bytes(first.buffer_bytes)}, batch {first.batch}, 16 bits"
+    own = [fill(_OWN, width), executable_table(found, width, colour)] if first.ours else []
     return "\n\n".join(
         [
             f"Optimus as published, closed form, {size}.\nReported DRAM bytes, and the share saved beside:",
@@ -259,6 +290,7 @@ def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
             energies_table(found, width, colour),
             "What was published, and what the closed form gives:",
             claims_table(found, width, colour),
+            *own,
             fill(_NOTES, width),
         ]
     )

@@ -91,6 +91,9 @@ class Exact:
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
     ``first_questions`` do not settle the proof, the plan of on-line search follows, and another
     ``questions`` for the proof.
+
+    ``start`` is a plan known beforehand, such as the best one of a slightly larger buffer; one that does
+    not run is left aside. It decides nothing but how soon the others are ruled out, and ties.
     """
 
     effort: int = 900_000
@@ -100,6 +103,7 @@ class Exact:
     column_effort: int = 2_000_000
     first_questions: int = 150
     questions: int = 1_000
+    start: tuple[Group, ...] = ()
 
     name = "exact"
     anytime = True
@@ -111,6 +115,7 @@ class Exact:
         if not isinstance(problem.buffer_floor, FitFloor):
             yield from self._priced(problem, search)
             return
+        yield from search.take(self._started(problem))
         yield from search.run(self.first_effort)
         while not search.done and search.advances(self.effort_per_op):
             yield from search.run(search.lattice.steps + self.first_effort)
@@ -129,7 +134,8 @@ class Exact:
 
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Where any group can run at a price."""
-        yield from self._easy_plan(problem, search)
+        started = self._started(problem)
+        yield from self._easy_plan(problem, search) if started is None else search.take(started)
         if not search.done:
             search = _narrowed(problem, search)
             yield from search.run(self.first_effort, self.first_questions)
@@ -138,6 +144,11 @@ class Exact:
         if not search.done:
             search = _narrowed(problem, search)
             yield from search.run(self.effort, self.questions)
+
+    def _started(self, problem: Problem) -> list[Group] | None:
+        """The plan to start from, if there is one and it runs."""
+        runs = self.start and all(problem.fits(group) for group in self.start)
+        return list(self.start) if runs else None
 
     def _easy_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """The best plan of groups that fit as they are, where the floor knows them."""
@@ -199,7 +210,8 @@ class AStar:
         self.best: int | None = None
         self.done = False
         start = self.ranking.whole(self.lattice.whole)
-        self.open = [_Label(start * self.scale, 0, 0, 0, 0, self.lattice.whole, True)]
+        self.root = start * self.scale
+        self.open = [_Label(self.root, 0, 0, 0, 0, self.lattice.whole, True)]
 
     def take(self, plan: list[Group] | None) -> Iterator[Proposal]:
         """A plan from elsewhere: labels that cannot beat it are dropped from now on."""
@@ -235,11 +247,15 @@ class AStar:
         self.best = other.best
 
     def spare_bytes(self, label: _Label | None = None) -> int:
-        """What a group after a label must not move again beyond touching everything once, or the plan is no better."""
+        """What a group after a label must not move again beyond touching everything once, or the plan is no better.
+
+        Without a label: any group of the plan. Then the bound is that of the root, which counts no byte moved
+        again; the labels of a search that is under way do, and may have counted those of this very group.
+        """
         per_byte = self.problem.prices.tariff.per_byte
         if self.best is None or not per_byte:
             return NEVER_BYTES
-        bound = self.open[0].bound if label is None else label.bound
+        bound = self.root if label is None else label.bound
         return max(0, self.best - bound) // self.scale // per_byte + 1
 
     def run(self, effort: int, questions: int | None = None) -> Iterator[Proposal]:

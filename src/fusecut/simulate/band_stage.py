@@ -8,6 +8,7 @@ it begins; every slice an op reads afterwards is compared, bit by bit, with what
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -62,7 +63,7 @@ class StageRun:
         if self.group_run.kernels is not None:
             self._compute()
         self._begin_sums()
-        for t in self._heads():
+        for t in self._in_turn(self._heads()):
             while (at := self.progress.get(t, 0)) < self._channels(t):
                 self._round(t, (at, min(at + self.group_run.bands.channels, self._channels(t))))
         self._give_back(step)
@@ -200,6 +201,41 @@ class StageRun:
             if self.part.isdisjoint(self.graph.ops[i].inputs):
                 heads += self.graph.ops[i].outputs
         return heads
+
+    def _in_turn(self, heads: list[int]) -> list[int]:
+        """The heads in an order in which every concatenation gets its slices first to last; else as they are.
+
+        Heads whose slices are looked at together have one turn.
+        """
+        turn = {t: t for t in heads}
+        for i in self.ops:
+            together = [t for t in dict.fromkeys(self.graph.ops[i].inputs) if t in self.part]
+            if self.graph.ops[i].kind != "concat":
+                for other in together[1:]:
+                    for a, b in zip(self._begins(together[0]), self._begins(other), strict=False):
+                        old, new = turn[b], turn[a]
+                        turn = {t: new if at == old else at for t, at in turn.items()}
+        waits: dict[int, set[int]] = {at: set() for at in turn.values()}
+        for i in self.ops:
+            operands = self.graph.ops[i].inputs
+            if self.graph.ops[i].kind == "concat" and self.part.issuperset(operands):
+                for a, b in pairwise(head for t in operands for head in self._begins(t)):
+                    waits[turn[b]].add(turn[a])
+        order: list[int] = []
+        while len(order) < len(heads):
+            left = [t for t in heads if t not in order]
+            coming = {turn[t] for t in left}
+            order.append(next((t for t in left if waits[turn[t]].isdisjoint(coming - {turn[t]})), left[0]))
+        return order
+
+    def _begins(self, tensor: int) -> list[int]:
+        """The heads that the slices of a part tensor come from, in its order of channels."""
+        inputs = self.graph.ops[self.graph.producer[tensor]].inputs if self._inside(tensor) else ()
+        if self.part.isdisjoint(inputs):
+            return [tensor]
+        if self.graph.ops[self.graph.producer[tensor]].kind == "concat":
+            return [head for t in inputs for head in self._begins(t)]
+        return self._begins(next(t for t in inputs if t in self.part))
 
     def _round(self, tensor: int, channels: Slice) -> None:
         """A slice, and everything that comes of it."""

@@ -45,7 +45,8 @@ def random_problem(seed: int, ops: int = 7) -> Problem:
 class SearcherContract:
     """What every searcher must do; subclass it and define ``make``.
 
-    ``seeds`` are the random problems it is tried on, ``max_plans`` the plans it may propose on each.
+    ``seeds`` are the random problems it is tried on, ``max_plans`` the plans it may propose on each. Define
+    ``problem``, too, to try it on problems of another kind.
     """
 
     seeds: Sequence[int] = range(6)
@@ -54,6 +55,10 @@ class SearcherContract:
     def make(self) -> Searcher:
         """A fresh searcher."""
         raise NotImplementedError
+
+    def problem(self, seed: int) -> Problem:
+        """A small problem of which some plan is feasible."""
+        return random_problem(seed)
 
     def plans(self, problem: Problem, seed: int = 0) -> list[Partition]:
         """The first plans proposed."""
@@ -67,14 +72,14 @@ class SearcherContract:
 
     def test_every_plan_is_a_valid_plan_of_the_graph(self) -> None:
         for seed in self.seeds:
-            problem = random_problem(seed)
+            problem = self.problem(seed)
             for plan in self.plans(problem):
                 assert plan.graph is problem.graph
                 assert Partition(problem.graph, plan.groups).groups == plan.groups
 
     def test_the_same_seed_gives_the_same_plans(self) -> None:
         for seed in self.seeds:
-            first, again = (self.plans(random_problem(seed), seed) for _ in range(2))
+            first, again = (self.plans(self.problem(seed), seed) for _ in range(2))
             assert [plan.groups for plan in first] == [plan.groups for plan in again]
 
     def test_plans_do_not_depend_on_the_hash_seed_of_the_process(self) -> None:
@@ -92,7 +97,7 @@ class SearcherContract:
 
     def test_neither_plans_nor_bounds_beat_brute_force(self) -> None:
         for seed in self.seeds:
-            problem = random_problem(seed)
+            problem = self.problem(seed)
             best = brute_force(problem)
             assert best is not None
             for proposal in islice(self.make().propose(problem, np.random.default_rng(seed)), self.max_plans):
@@ -102,10 +107,10 @@ class SearcherContract:
 
     def test_a_budget_of_plans_is_kept(self) -> None:
         for limit in (1, 7):
-            assert self.solved(random_problem(self.seeds[0]), limit).plans_proposed <= limit
+            assert self.solved(self.problem(self.seeds[0]), limit).plans_proposed <= limit
 
     def test_an_interrupt_returns_the_best_plan_so_far(self) -> None:
-        problem = random_problem(self.seeds[0])
+        problem = self.problem(self.seeds[0])
 
         def interrupt(progress: Progress) -> None:
             if progress.dram_bytes is not None:
@@ -117,7 +122,7 @@ class SearcherContract:
         assert found.partition is not None and found.plans_proposed >= 1
 
     def test_it_can_be_dropped_after_any_proposal(self) -> None:
-        proposals = self.make().propose(random_problem(self.seeds[0]), np.random.default_rng(0))
+        proposals = self.make().propose(self.problem(self.seeds[0]), np.random.default_rng(0))
         next(iter(proposals))
         del proposals
 

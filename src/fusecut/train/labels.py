@@ -22,6 +22,8 @@ Floats = NDArray[np.float64]
 
 LARGEST_BYTES: Final = 256 * 2**20
 LARGEST_ROWS: Final = 1_000_000
+LARGEST_VALUE: Final = 1e100
+_LINE: Final = np.zeros(0)
 _EXPECTED: Final = "expected columns arch (text) and value (numbers) in a .npz, .csv or .parquet file"
 
 
@@ -46,7 +48,7 @@ def read(path: Path, check: Callable[[str], object]) -> Labels:
     archs, values = read_columns(path)
     if values is None:
         raise FusecutError(f"{path} has no values: {_EXPECTED}")
-    usable = np.isfinite(values)
+    usable = np.abs(values) <= LARGEST_VALUE
     refused = {arch: reason for arch in dict.fromkeys(archs) if (reason := _refusal(arch, check))}
     groups: dict[str, list[float]] = {}
     for arch, value, good in zip(archs, values, usable, strict=True):
@@ -55,11 +57,11 @@ def read(path: Path, check: Callable[[str], object]) -> Labels:
     unknown = sum(arch in refused for arch in archs)
     repeated = sum(len(g) - 1 for g in groups.values())
     if not groups:
-        reason = next(iter(refused.values()), "no row has a value")
+        reason = next(iter(refused.values()), "no row has a usable value")
         raise FusecutError(f"{path}: none of {len(archs):,} rows can be used; {reason}")
     notes = []
     if not usable.all():
-        notes.append(f"{int((~usable).sum()):,} rows without a value left out")
+        notes.append(f"{int((~usable).sum()):,} rows without a usable value left out")
     if unknown:
         notes.append(f"{unknown:,} rows are no network of the space, the first: {next(iter(refused.values()))}")
     if repeated:
@@ -134,12 +136,31 @@ def _number(value: Any) -> float:
 def _npz(path: Path) -> dict[str, Any]:
     import zipfile
 
+    if path.stat().st_size and not zipfile.is_zipfile(path):
+        raise ValueError("not an .npz file")
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            columns = {name: file[name] for name in file.files}
+            columns = {name: _array(file, name) for name in file.files}
     except zipfile.BadZipFile:
         raise ValueError("not an .npz file") from None
-    return {name: column.tolist() for name, column in columns.items() if column.ndim == 1}
+    flat = {name: c[:, 0] if c.ndim == 2 and c.shape[1] == 1 else c for name, c in columns.items()}
+    wide = next(
+        (f"{name} has shape {flat[name].shape}" for name in ("arch", "value") if flat.get(name, _LINE).ndim != 1), ""
+    )
+    if wide:
+        raise ValueError(f"{wide}, not one entry a network")
+    return {name: column.tolist() for name, column in flat.items() if column.ndim == 1}
+
+
+def _array(file: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
+    try:
+        return file[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise ValueError(
+            f"{name} holds Python objects, which are never unpickled: save it as text or numbers"
+        ) from None
 
 
 def _csv(path: Path) -> dict[str, Any]:

@@ -27,9 +27,7 @@ from fusecut.units import parse_bytes
 
 Floats = NDArray[np.float64]
 
-_BOUNDS: Final = {"dram": ("floor", "unfused"), "layerwise": ("floor", "")}
-"""What a task of our solver is at least and at most, as quantities of the network."""
-
+_BOUNDS: Final = {**dict.fromkeys(("dram", "lbdf"), ("floor", "unfused")), "layerwise": ("floor", "")}
 FOLDS: Final = 5
 LEAST_FOR_FOLDS: Final = 10
 SCALED_BY: Final = 500
@@ -130,7 +128,11 @@ def read_latencies(path: Path) -> tuple[Latencies, ...]:
     Raises:
         FusecutError: the file cannot be read, or has no such arrays.
     """
+    import zipfile
+
     try:
+        if not zipfile.is_zipfile(path) and path.is_file():
+            raise ValueError("not an .npz file")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             found = [
                 Latencies(
@@ -142,9 +144,10 @@ def read_latencies(path: Path) -> tuple[Latencies, ...]:
                 for name in sorted(SPACES)
                 if f"{name}_arch" in file.files
             ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise FusecutError(
-            f"cannot read latencies from {path}: {error}; expected <space>_arch, _device, _latency"
+            f"cannot read latencies from {path}: {reason}; expected <space>_arch, _device, _latency"
         ) from None
     if not found or any(t.values.shape != (len(t.devices), len(t.archs)) for t in found):
         raise FusecutError(f"{path} holds no latencies: expected <space>_latency of shape [device, arch]")
@@ -211,18 +214,25 @@ def train_devices(path: Path, on_step: Callable[[str], None] = lambda _: None) -
 def train_families(rows: Sequence[Label]) -> Model:
     """The bundled model of our own solver's labels: DRAM and no fusion at any buffer, energy and latency.
 
-    Values are divided by the unfused DRAM bytes, which a search can only lessen.
+    The closed form learns values over the unfused DRAM bytes, which a search can only lessen; sums are fitted for each
+    buffer beside it.
     """
     graphs = {key: member(*key) for key in sorted({(r.family, r.seed) for r in rows})}
-    asked = [(r, *_solved_task(r.task)) for r in rows]
+    asked = [(r, *solved_task(r.task)) for r in rows]
     every = describe_graphs([graphs[r.family, r.seed] for r, _, _ in asked], [size for _, _, size in asked])
     model = Model(Basis.of(SOLVED, every).without_linear(), {})
     values = np.array([float(r.value) for r in rows])
     for task in sorted({task for _, task, _ in asked}):
         of_task = np.array([t == task for _, t, _ in asked])
-        bounds = _BOUNDS.get(task, ("", ""))
-        model = model.learning(task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", bounds)
+        model = model.learning(
+            task, every[of_task], values[of_task], UNITS[_objective(task)], "unfused", solved_bounds(task), True
+        )
     return replace(model, notes=_notes(len(graphs)))
+
+
+def solved_bounds(task: str) -> tuple[str, str]:
+    """What a task of our solver is at least and at most, as quantities of the network; nothing for none."""
+    return _BOUNDS.get(task, ("", ""))
 
 
 def _objective(task: str) -> Objective:
@@ -230,7 +240,7 @@ def _objective(task: str) -> Objective:
     return "energy" if task.startswith("energy") else "latency" if task.startswith("latency") else "dram"
 
 
-def _solved_task(task: str) -> tuple[str, int]:
+def solved_task(task: str) -> tuple[str, int]:
     """The predicted task and the buffer of a task of :mod:`fusecut.train.solved`."""
     what, _, where = task.partition("@")
     if _objective(task) == "dram":

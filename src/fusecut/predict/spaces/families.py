@@ -2,9 +2,11 @@
 
 A family stands for how networks of a kind are built, not for one published search space: inverted
 residuals (MobileNetV2), with squeeze and excite (MobileNetV3), with wider kernels, more depth and
-squeeze and excite throughout (EfficientNet), residual blocks (ResNet), and two kinds with a dense
-output: an inverted-residual body with an upsampling head (``segment``) and an encoder-decoder with
-skips (``unet``). Members differ in resolution, width, depth, kernels and expansions.
+squeeze and excite throughout (EfficientNet), residual blocks (ResNet), and four kinds with another head
+than a classifier's: an inverted-residual body with an upsampling head (``segment``), an encoder-decoder with
+skips (``unet``), an inverted-residual body with a feature pyramid and a class and a box map for each level
+(``detect``, as in FPN and SSDLite), and residual blocks with upsampled heat maps (``pose``, as in Simple
+Baselines). Members differ in resolution, width, depth, kernels and expansions.
 
 ``mobilenet_v2:SEED`` and so on are their names: the same seed is the same network.
 """
@@ -24,6 +26,10 @@ from fusecut.predict.spaces.ofa_mbv3 import rounded
 
 CLASSES: Final = (10, 100, 1000)
 _BODY: Final = ((16, 1), (24, 2), (40, 2), (80, 2), (112, 1), (192, 2))
+_SIZES: Final = (96, 112, 128, 144, 160, 192, 224)
+_PYRAMID: Final = (2, 4, 5)
+"""Stages of a body whose ends are 8, 16 and 32 times smaller than the image."""
+
 _LARGEST_SEED: Final = 10**9
 
 
@@ -68,10 +74,17 @@ def _inverted(net: Net, x: int, channels: int, kernel: int, stride: int, expansi
     return net.add(x, y) if stride == 1 and channels == source else y
 
 
-def _body(net: Net, rng: Generator, kernels: Sequence[int], squeezes: Callable[[], bool], deepest: int) -> list[int]:
+def _body(
+    net: Net,
+    rng: Generator,
+    kernels: Sequence[int],
+    squeezes: Callable[[], bool],
+    deepest: int,
+    sizes: Sequence[int] = _SIZES,
+) -> list[int]:
     """Stem and stages of inverted residuals; the last tensor of each stage."""
     width = float(rng.uniform(0.35, 1.2))
-    x = _image(net, rng, (96, 112, 128, 144, 160, 192, 224))
+    x = _image(net, rng, sizes)
     x = net.conv(x, rounded(round(32 * width)), stride=2, biases=True)
     ends: list[int] = []
     for channels, stride in _BODY:
@@ -108,6 +121,22 @@ def _segment(net: Net, rng: Generator) -> None:
     net.upsample(net.conv(x, classes, kernel=1, biases=True), 4)
 
 
+def _detect(net: Net, rng: Generator) -> None:
+    """A body, a feature pyramid on three of its maps, and a class and a box map for each level."""
+    ends = _body(net, rng, (3, 5), lambda: False, 3, (128, 160, 192, 224, 256))
+    width, classes, anchors = _pick(rng, (32, 48, 64)), _pick(rng, (2, 21, 81)), _pick(rng, (3, 6))
+    shared = int(rng.integers(0, 3))
+    above: int | None = None
+    for end in reversed([ends[i] for i in _PYRAMID]):
+        x = net.conv(end, width, kernel=1, biases=True)
+        above = x if above is None else net.add(x, net.upsample(above))
+        y = above
+        for _ in range(shared):
+            y = net.conv(net.depthwise(y), width, kernel=1, biases=True)
+        for channels in (classes * anchors, 4 * anchors):
+            net.conv(net.depthwise(y), channels, kernel=1, biases=True)
+
+
 def _residual(net: Net, x: int, channels: int, stride: int, bottleneck: bool) -> int:
     """A basic or a bottleneck block."""
     if bottleneck:
@@ -119,16 +148,31 @@ def _residual(net: Net, x: int, channels: int, stride: int, bottleneck: bool) ->
     return net.add(y, x if same else net.conv(x, channels, kernel=1, stride=stride, pad=0, biases=True))
 
 
-def _resnet(net: Net, rng: Generator) -> None:
-    width, bottleneck = _pick(rng, (16, 24, 32, 48, 64)), bool(rng.random() < 0.4)
-    x = _image(net, rng, (96, 128, 160, 192, 224))
+def _stages(net: Net, rng: Generator, widths: Sequence[int], sizes: Sequence[int]) -> int:
+    """Stem and stages of residual blocks, to a map 32 times smaller than the image, or 16 without a pool."""
+    width, bottleneck = _pick(rng, widths), bool(rng.random() < 0.4)
+    x = _image(net, rng, sizes)
     x = net.conv(x, width, _pick(rng, (3, 7)), stride=2, biases=True)
     if rng.random() < 0.6:
         x = net.pool(x, 3, 2, 1)
     for stage in range(4):
         for i in range(int(rng.integers(1, 4))):
             x = _residual(net, x, width * 2**stage, 2 if stage and not i else 1, bottleneck)
+    return x
+
+
+def _resnet(net: Net, rng: Generator) -> None:
+    x = _stages(net, rng, (16, 24, 32, 48, 64), (96, 128, 160, 192, 224))
     net.linear(net.global_pool(x), _pick(rng, CLASSES))
+
+
+def _pose(net: Net, rng: Generator) -> None:
+    """Residual blocks, then three times upsampled and convolved, and a heat map for each joint."""
+    x = _stages(net, rng, (16, 24, 32), (128, 160, 192, 256))
+    width, joints = _pick(rng, (32, 64, 96)), _pick(rng, (14, 16, 17))
+    for _ in range(3):
+        x = net.conv(net.upsample(x), width, biases=True)
+    net.conv(x, joints, kernel=1, biases=True)
 
 
 def _unet(net: Net, rng: Generator) -> None:
@@ -147,9 +191,11 @@ def _unet(net: Net, rng: Generator) -> None:
 
 
 FAMILIES: Final[dict[str, Callable[[Net, Generator], None]]] = {
+    "detect": _detect,
     "efficientnet": _efficientnet,
     "mobilenet_v2": _mobilenet_v2,
     "mobilenet_v3": _mobilenet_v3,
+    "pose": _pose,
     "resnet": _resnet,
     "segment": _segment,
     "unet": _unet,
