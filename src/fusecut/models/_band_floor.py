@@ -24,6 +24,9 @@ from fusecut.models._bounds import RingFloor
 NEVER: Final = 1 << 40
 """More bands than any group has rows: it cannot run in bands at all."""
 
+_LONGEST: Final = 20
+"""Ops between two that are looked at; of longer stretches only the end, as time and recursion grow with the length."""
+
 _FIELD: Final = (1 << 64) - 1
 _RING, _PROFILE = 64, 128
 """Where the numbers of a mark begin."""
@@ -101,6 +104,12 @@ class BandFloor:
     def pair(self, first: int, last: int) -> int:
         """The profile of all groups that hold two ops, or the one: of what lies between, and of each part of it."""
         known = self._pairs.get((first, last))
+        if known is None and (near := self._near(first, last)):
+            known = self._nothing
+            while near:
+                known = self._merge(known, self.pair((near & -near).bit_length() - 1, last))
+                near &= ~(self.graph.descendants[(near & -near).bit_length() - 1] | near & -near)
+            self._pairs[first, last] = known
         if known is None:
             graph = self.graph
             known = self._nothing
@@ -120,6 +129,16 @@ class BandFloor:
                 known = self._merge(known, self._number(own))
             self._pairs[first, last] = known
         return known
+
+    def _near(self, first: int, last: int) -> Group:
+        """Of a stretch that is too long to be looked at, the ops before its last one that are near it; else none."""
+        between = self.graph.descendants[first] & self.graph.ancestors[last]
+        over = between.bit_count() - _LONGEST
+        if over <= 0:
+            return 0
+        for _ in range(over):
+            between &= between - 1
+        return between
 
     def _number(self, needs: tuple[int, ...]) -> int:
         number = self._numbers.get(needs)
