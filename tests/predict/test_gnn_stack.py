@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from fusecut.errors import FusecutError
+from fusecut.explain.gnn import one_thread
 from fusecut.predict import gnn_stack as stack
 from fusecut.predict.compute_graph import ComputeGraph
 from fusecut.predict.gnn import Adapter, Encoded, Predictor, Schedule, answers, encode, new_predictor, train
@@ -24,6 +27,13 @@ PADDED = stack.Padded.of(GRAPHS)
 INPUTS = torch.from_numpy(KNOWN.astype(np.float32))
 TARGETS = torch.from_numpy(LABELS.astype(np.float32))
 SHORT = Schedule(epochs=2, batch=4, rate=2e-3, clip=0.1)
+
+
+@pytest.fixture(autouse=True)
+def on_one_thread() -> Iterator[None]:
+    """Graphs this small take many times longer on two."""
+    with one_thread():
+        yield
 
 
 def alone(seed: int, adapter: int | None = None) -> Predictor:

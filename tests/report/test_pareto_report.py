@@ -49,7 +49,7 @@ def test_the_text_says_what_the_front_covers() -> None:
 
 
 def test_a_front_that_was_stopped_says_where_and_that_it_is_a_part() -> None:
-    part = pareto(traded().graph, 11_264, 11_264, effort=8)
+    part = pareto(traded().graph, 11_264, 11_264, effort=6)
     assert sentences(part)[-1] == "out of effort in a buffer of 11 KiB"
 
 

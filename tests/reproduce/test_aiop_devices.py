@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 pytest.importorskip("torch_geometric")
 pytest.importorskip("sklearn")
 
+from fusecut.explain.gnn import one_thread
 from fusecut.predict import gnn_stack
 from fusecut.predict.basis import Basis, describe_archs
 from fusecut.predict.gnn import Schedule
@@ -22,6 +24,13 @@ from fusecut.train.predictor import Latencies
 
 NAMES = ("1080ti_1", "eyeriss", "gold_6226", "titanx_1")
 ONCE = Schedule(epochs=1, batch=12, rate=2e-3)
+
+
+@pytest.fixture(autouse=True)
+def on_one_thread() -> Iterator[None]:
+    """Graphs this small take many times longer on two."""
+    with one_thread():
+        yield
 
 
 def made(name: str) -> aiop.Measured:
