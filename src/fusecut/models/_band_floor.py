@@ -65,10 +65,7 @@ class BandFloor:
         above, below = group & graph.ancestors[op], group & graph.descendants[op]
         if not above and not below:
             number = self._merge(number, self.pair(op, op))
-        while above and number != self._never:
-            first = (above & -above).bit_length() - 1
-            above &= ~(graph.descendants[first] | 1 << first)
-            number = self._merge(number, self.pair(first, op))
+        number = self._from_heads(number, above, op)
         while below and number != self._never:
             last = below.bit_length() - 1
             below &= ~(graph.ancestors[last] | 1 << last)
@@ -102,14 +99,13 @@ class BandFloor:
         return mark >> _PROFILE
 
     def pair(self, first: int, last: int) -> int:
-        """The profile of all groups that hold two ops, or the one: of what lies between, and of each part of it."""
+        """The profile of all groups that hold two ops, or the one: of what lies between, and of each part of it.
+
+        Of more than :data:`_LONGEST` ops between, that of the last ones.
+        """
         known = self._pairs.get((first, last))
         if known is None and (near := self._near(first, last)):
-            known = self._nothing
-            while near:
-                known = self._merge(known, self.pair((near & -near).bit_length() - 1, last))
-                near &= ~(self.graph.descendants[(near & -near).bit_length() - 1] | near & -near)
-            self._pairs[first, last] = known
+            known = self._pairs[first, last] = self._from_heads(self._nothing, near, last)
         if known is None:
             graph = self.graph
             known = self._nothing
@@ -129,6 +125,14 @@ class BandFloor:
                 known = self._merge(known, self._number(own))
             self._pairs[first, last] = known
         return known
+
+    def _from_heads(self, number: int, ops: Group, last: int) -> int:
+        """A profile merged with that of each pair of an op that no other of ``ops`` leads to, and ``last``."""
+        while ops and number != self._never:
+            first = (ops & -ops).bit_length() - 1
+            ops &= ~(self.graph.descendants[first] | 1 << first)
+            number = self._merge(number, self.pair(first, last))
+        return number
 
     def _near(self, first: int, last: int) -> Group:
         """Of a stretch that is too long to be looked at, the ops before its last one that are near it; else none."""
