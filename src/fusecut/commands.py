@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
@@ -15,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 from fusecut import machines
 from fusecut._version import __version__
 from fusecut.bench import Grid, Row, read, run
-from fusecut.curve import INTERRUPTED, Curve, curve
-from fusecut.curve import Progress as CurveProgress
 from fusecut.errors import FusecutError
 from fusecut.frontend.onnx import Granularity
 from fusecut.ir import Graph
@@ -26,7 +23,6 @@ from fusecut.models import LineBuffer, scheme_model
 from fusecut.partition import Partition
 from fusecut.plan_file import LINE_SWITCHES, groups_of, line_buffer, load_plan, read_object, to_json, write_text
 from fusecut.problem import Problem
-from fusecut.report import curve_plot, curve_text
 from fusecut.report.compare import Compared, compare
 from fusecut.report.explain import explain
 from fusecut.search import searcher
@@ -52,9 +48,6 @@ DEFINITION: Final = (
 )
 
 Option = str | int | bool
-
-Writer = Callable[[Any, argparse.Namespace], str]
-"""Makes a file's text of what was found."""
 
 
 def solved(args: argparse.Namespace) -> Solution:
@@ -150,6 +143,17 @@ def _options(args: argparse.Namespace) -> dict[str, Option]:
         options[f"input_shape:{name}"] = dims
     options |= {name: getattr(args, name) for name in LINE_SWITCHES if getattr(args, name) is not None}
     return options
+
+
+def origin(args: argparse.Namespace) -> dict[str, Any]:
+    """What a file of results says of where they come from."""
+    return {
+        "fusecut_version": __version__,
+        "model": args.model,
+        "model_sha256": fingerprint(args.model),
+        "granularity": args.granularity,
+        "options": _options(argparse.Namespace(**{**vars(args), "input_shape": []})),
+    }
 
 
 def _dims(text: str) -> tuple[int, ...]:
@@ -300,102 +304,6 @@ def compared(args: argparse.Namespace) -> list[Compared]:
     if best.partition is None:
         raise FusecutError(refusal(best))
     return compare(problem, best, plans)
-
-
-def curves(args: argparse.Namespace) -> list[Curve]:
-    """A curve for every combination of input shapes, widths and schemes, schemes side by side."""
-    found: list[Curve] = []
-    for shape in _shape_choices(args):
-        graph = _graph(shape, _options(shape))
-        for one in choices(shape, args.end):
-            found.append(_curve(graph, one))
-            if found[-1].ended == INTERRUPTED:
-                return _shown(found, args)
-    return _shown(found, args)
-
-
-def _shown(found: list[Curve], args: argparse.Namespace) -> list[Curve]:
-    """The curves, unless there is nothing on any of them."""
-    if not any(curve.points for curve in found):
-        raise FusecutError(f"{args.model}: {found[0].ended}")
-    return found
-
-
-def _shape_choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
-    """The arguments once for each combination of shapes: an input named twice has two of them."""
-    shapes: dict[str, list[str]] = {}
-    for text in args.input_shape:
-        shapes.setdefault(text.rpartition("=")[0], []).append(text)
-    for chosen in product(*shapes.values()):
-        yield argparse.Namespace(**{**vars(args), "input_shape": list(chosen)})
-
-
-def choices(args: argparse.Namespace, buffer: str | None) -> Iterator[argparse.Namespace]:
-    """The arguments once for each combination of widths and schemes."""
-    schemes = dict.fromkeys(name.strip() for name in args.scheme.split(","))
-    for activation, weight in product(args.activation_bits or [None], args.weight_bits or [None]):
-        for scheme in schemes:
-            bits = {"activation_bits": activation, "weight_bits": weight}
-            yield argparse.Namespace(**{**vars(args), **bits, "scheme": scheme, "buffer": buffer})
-
-
-def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
-    def sweeping(p: CurveProgress) -> str:
-        return f"{args.scheme}: down to {p.buffer_bytes:,} B, DRAM {p.dram_bytes:,} B"
-
-    with Ticker(args.quiet) as ticker:
-        return curve(
-            graph,
-            args.start,
-            args.end,
-            machine=machine_of(args),
-            model=scheme_model(args.scheme, _lines(args.scheme, _options(args))),
-            max_seconds=args.max_seconds,
-            on_progress=ticker.of(sweeping),
-        )
-
-
-def curves_json(found: Sequence[Curve], args: argparse.Namespace) -> str:
-    """The curves as one JSON object, with what they are of."""
-    return curve_text.to_json(found, origin(args))
-
-
-def origin(args: argparse.Namespace) -> dict[str, Any]:
-    """What a file of results says of where they come from."""
-    return {
-        "fusecut_version": __version__,
-        "model": args.model,
-        "model_sha256": fingerprint(args.model),
-        "granularity": args.granularity,
-        "options": _options(argparse.Namespace(**{**vars(args), "input_shape": []})),
-    }
-
-
-def curve_writer(path: Path | None) -> Writer:
-    """What makes the file of curves that a name asks for."""
-
-    def title(args: argparse.Namespace) -> str:
-        return f"{args.model}: DRAM traffic against buffer"
-
-    kinds: dict[str, Writer] = {
-        ".csv": lambda found, _: curve_text.to_csv(found),
-        ".json": curves_json,
-        ".svg": lambda found, args: curve_plot.svg(found, title(args)),
-        ".html": lambda found, args: curve_plot.html(found, title(args)),
-    }
-    return by_suffix(path, kinds)
-
-
-def by_suffix(path: Path | None, kinds: Mapping[str, Writer]) -> Writer:
-    """What makes the file that a name asks for.
-
-    Raises:
-        FusecutError: no such kind of file.
-    """
-    suffix = ".json" if path is None else path.suffix.lower()
-    if suffix not in kinds:
-        raise FusecutError(f"cannot tell what to write into {path}: end its name in {', '.join(kinds)}")
-    return kinds[suffix]
 
 
 def benched(args: argparse.Namespace) -> list[Row]:

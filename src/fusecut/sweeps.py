@@ -1,19 +1,23 @@
-"""What ``curve --over`` and ``pareto`` do, between the parsed arguments and the printed text."""
+"""What ``curve`` and ``pareto`` do, between the parsed arguments and the printed text."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, product
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fusecut import commands
+from fusecut.curve import INTERRUPTED, Curve, curve
+from fusecut.curve import Progress as CurveProgress
 from fusecut.errors import FusecutError
 from fusecut.ir import Graph
 from fusecut.models import scheme_model
 from fusecut.pareto import ParetoFront, pareto
 from fusecut.pareto import Progress as ParetoProgress
+from fusecut.report import curve_plot, curve_text
 from fusecut.report import pareto as pareto_report
 from fusecut.report import series as series_report
 from fusecut.series import Case, Series, series
@@ -26,6 +30,107 @@ OVER: Final[dict[str, tuple[int, ...]]] = {
     "resolution": (96, 128, 160, 192, 224, 256, 320, 384, 448, 512),
 }
 """What DRAM bytes are set against besides the buffer, and at which values unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A kind of sweep: how it is made, and as what it can be shown.
+
+    Attributes:
+        against: what DRAM bytes are set against, for titles.
+        find: does the work; raises :class:`FusecutError` where nothing is found.
+        text: for a terminal of a width, in colour or not; every row or the telling ones.
+        json: one object, with where the results come from.
+        csv: one line for each result.
+        svg: a picture under a title.
+        html: a page under a title.
+    """
+
+    against: Callable[[argparse.Namespace], str]
+    find: Callable[[argparse.Namespace], Any]
+    text: Callable[[Any, int, bool, bool], str]
+    json: Callable[[Any, dict[str, Any]], str]
+    csv: Callable[[Any], str]
+    svg: Callable[[Any, str], str]
+    html: Callable[[Any, str], str]
+
+    def to_json(self, found: Any, args: argparse.Namespace) -> str:
+        """What was found as one JSON object."""
+        return self.json(found, commands.origin(args))
+
+    def writer(self, path: Path | None) -> Callable[[Any, argparse.Namespace], str]:
+        """What makes the file that a name asks for.
+
+        Raises:
+            FusecutError: no such kind of file.
+        """
+
+        def title(args: argparse.Namespace) -> str:
+            return f"{args.model}: DRAM traffic against {self.against(args)}"
+
+        kinds: dict[str, Callable[[Any, argparse.Namespace], str]] = {
+            ".csv": lambda found, _: self.csv(found),
+            ".json": self.to_json,
+            ".svg": lambda found, args: self.svg(found, title(args)),
+            ".html": lambda found, args: self.html(found, title(args)),
+        }
+        suffix = ".json" if path is None else path.suffix.lower()
+        if suffix not in kinds:
+            raise FusecutError(f"cannot tell what to write into {path}: end its name in {', '.join(kinds)}")
+        return kinds[suffix]
+
+
+def curves(args: argparse.Namespace) -> list[Curve]:
+    """A curve for every combination of input shapes, widths and schemes, schemes side by side."""
+    found: list[Curve] = []
+    for shape in _shape_choices(args):
+        graph = commands.graph_of(shape)
+        for one in _choices(shape, args.end):
+            found.append(_curve(graph, one))
+            if found[-1].ended == INTERRUPTED:
+                return _shown(found, args)
+    return _shown(found, args)
+
+
+def _shown(found: list[Curve], args: argparse.Namespace) -> list[Curve]:
+    """The curves, unless there is nothing on any of them."""
+    if not any(curve.points for curve in found):
+        raise FusecutError(f"{args.model}: {found[0].ended}")
+    return found
+
+
+def _shape_choices(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The arguments once for each combination of shapes: an input named twice has two of them."""
+    shapes: dict[str, list[str]] = {}
+    for text in args.input_shape:
+        shapes.setdefault(text.rpartition("=")[0], []).append(text)
+    for chosen in product(*shapes.values()):
+        yield argparse.Namespace(**{**vars(args), "input_shape": list(chosen)})
+
+
+def _choices(args: argparse.Namespace, buffer: str | None) -> Iterator[argparse.Namespace]:
+    """The arguments once for each combination of widths and schemes."""
+    schemes = dict.fromkeys(name.strip() for name in args.scheme.split(","))
+    for activation, weight in product(args.activation_bits or [None], args.weight_bits or [None]):
+        for scheme in schemes:
+            bits = {"activation_bits": activation, "weight_bits": weight}
+            yield argparse.Namespace(**{**vars(args), **bits, "scheme": scheme, "buffer": buffer})
+
+
+def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
+    def sweeping(p: CurveProgress) -> str:
+        return f"{args.scheme}: down to {p.buffer_bytes:,} B, DRAM {p.dram_bytes:,} B"
+
+    with Ticker(args.quiet) as ticker:
+        return curve(
+            graph,
+            args.start,
+            args.end,
+            machine=commands.machine_of(args),
+            model=scheme_model(args.scheme, commands.lines_of(args)),
+            max_seconds=args.max_seconds,
+            on_progress=ticker.of(sweeping),
+        )
 
 
 def all_series(args: argparse.Namespace) -> list[Series]:
@@ -42,7 +147,7 @@ def all_series(args: argparse.Namespace) -> list[Series]:
         setattr(fixed, field, None)
     cases: dict[int, Graph] = {}
     found: list[Series] = []
-    for one in commands.choices(fixed, args.buffer):
+    for one in _choices(fixed, args.buffer):
         lines = commands.lines_of(one)
         with Ticker(args.quiet) as ticker:
             found.append(
@@ -131,41 +236,35 @@ def front(args: argparse.Namespace) -> ParetoFront:
     return found
 
 
-def series_json(found: Sequence[Series], args: argparse.Namespace) -> str:
-    """The series as one JSON object."""
-    return series_report.to_json(found, commands.origin(args))
+CURVES: Final = Sweep(
+    against=lambda _: "buffer",
+    find=curves,
+    text=curve_text.text,
+    json=curve_text.to_json,
+    csv=curve_text.to_csv,
+    svg=curve_plot.svg,
+    html=curve_plot.html,
+)
+"""``curve``: over the buffer."""
 
+SERIES: Final = Sweep(
+    against=lambda args: args.over.replace("-", " "),
+    find=all_series,
+    text=lambda found, width, colour, _: series_report.text(found, width, colour),
+    json=series_report.to_json,
+    csv=series_report.to_csv,
+    svg=series_report.svg,
+    html=series_report.html,
+)
+"""``curve --over``: over bits or resolution, in one buffer."""
 
-def front_json(found: ParetoFront, args: argparse.Namespace) -> str:
-    """The front as one JSON object."""
-    return pareto_report.to_json(found, commands.origin(args))
-
-
-def series_writer(path: Path | None) -> commands.Writer:
-    """What makes the file that a name asks for."""
-    return commands.by_suffix(
-        path,
-        {
-            ".csv": lambda found, _: series_report.to_csv(found),
-            ".json": series_json,
-            ".svg": lambda found, args: series_report.svg(found, _title(args, args.over.replace("-", " "))),
-            ".html": lambda found, args: series_report.html(found, _title(args, args.over.replace("-", " "))),
-        },
-    )
-
-
-def front_writer(path: Path | None) -> commands.Writer:
-    """What makes the file that a name asks for."""
-    return commands.by_suffix(
-        path,
-        {
-            ".csv": lambda found, _: pareto_report.to_csv(found),
-            ".json": front_json,
-            ".svg": lambda found, args: pareto_report.svg(found, _title(args, "buffer and repeated MACs")),
-            ".html": lambda found, args: pareto_report.html(found, _title(args, "buffer and repeated MACs")),
-        },
-    )
-
-
-def _title(args: argparse.Namespace, against: str) -> str:
-    return f"{args.model}: DRAM traffic against {against}"
+FRONT: Final = Sweep(
+    against=lambda _: "buffer and repeated MACs",
+    find=front,
+    text=pareto_report.text,
+    json=pareto_report.to_json,
+    csv=pareto_report.to_csv,
+    svg=pareto_report.svg,
+    html=pareto_report.html,
+)
+"""``pareto``: every plan worth having."""

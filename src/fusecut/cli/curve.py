@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fusecut.cli import terminal
 from fusecut.cli.options import Commands, Parser, count, counts, line_options, network_options, output_options, seconds
 from fusecut.errors import FusecutError
+
+if TYPE_CHECKING:
+    from fusecut.sweeps import Sweep
 
 
 def curve_command(commands: Commands[Parser]) -> None:
@@ -47,46 +51,11 @@ def curve_command(commands: Commands[Parser]) -> None:
 
 def run_curve(args: argparse.Namespace) -> int:
     """Sweep the buffer, or what ``--over`` says; print, write."""
-    if args.over is not None:
-        return _run_series(args)
-    if args.values or args.buffer is not None:
+    from fusecut import sweeps
+
+    if args.over is None and (args.values or args.buffer is not None):
         raise FusecutError("--values and --buffer belong to --over WHAT; the range of buffers is --from and --to")
-    from fusecut import commands
-    from fusecut.plan_file import write_text
-    from fusecut.report.curve_text import text
-
-    commands.check_writable(args.output)
-    write = commands.curve_writer(args.output)
-    curves = commands.curves(args)
-    if args.output is not None:
-        write_text(args.output, write(curves, args))
-    written = "" if args.output is None else f"\n\nwritten to {args.output}"
-    terminal.emit_as(
-        args.format,
-        json=lambda: commands.curves_json(curves, args),
-        text=lambda width, colour: text(curves, width, colour, every=args.all) + written,
-    )
-    return terminal.OK
-
-
-def _run_series(args: argparse.Namespace) -> int:
-    """Solve at every value; print, write."""
-    from fusecut import commands, sweeps
-    from fusecut.plan_file import write_text
-    from fusecut.report.series import text
-
-    commands.check_writable(args.output)
-    write = sweeps.series_writer(args.output)
-    found = sweeps.all_series(args)
-    if args.output is not None:
-        write_text(args.output, write(found, args))
-    written = "" if args.output is None else f"\n\nwritten to {args.output}"
-    terminal.emit_as(
-        args.format,
-        json=lambda: sweeps.series_json(found, args),
-        text=lambda width, colour: text(found, width, colour) + written,
-    )
-    return terminal.OK
+    return _run(args, sweeps.CURVES if args.over is None else sweeps.SERIES)
 
 
 def pareto_command(commands: Commands[Parser]) -> None:
@@ -117,19 +86,25 @@ def pareto_command(commands: Commands[Parser]) -> None:
 
 def run_pareto(args: argparse.Namespace) -> int:
     """Find the front; print, write."""
-    from fusecut import commands, sweeps
+    from fusecut import sweeps
+
+    return _run(args, sweeps.FRONT)
+
+
+def _run(args: argparse.Namespace, sweep: Sweep) -> int:
+    """Refuse a file that cannot be written before the work, not after it; then sweep, write, print."""
+    from fusecut import commands
     from fusecut.plan_file import write_text
-    from fusecut.report.pareto import text
 
     commands.check_writable(args.output)
-    write = sweeps.front_writer(args.output)
-    found = sweeps.front(args)
+    write = sweep.writer(args.output)
+    found = sweep.find(args)
     if args.output is not None:
         write_text(args.output, write(found, args))
     written = "" if args.output is None else f"\n\nwritten to {args.output}"
     terminal.emit_as(
         args.format,
-        json=lambda: sweeps.front_json(found, args),
-        text=lambda width, colour: text(found, width, colour, every=args.all) + written,
+        json=lambda: sweep.to_json(found, args),
+        text=lambda width, colour: sweep.text(found, width, colour, args.all) + written,
     )
     return terminal.OK
