@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ FILES = (
 )
 
 
-def pieces_of(source: str | Path, buffer: str = "96KiB", **options: Any) -> Pieces:
-    solution = fc.solve(fc.load(source, **options), buffer, search=Greedy())
-    return Pieces(solution, source)
+@cache
+def pieces_of(source: str | Path, buffer: str = "96KiB") -> Pieces:
+    return Pieces(fc.solve(fc.load(source), buffer, search=Greedy(), scheme="lbdf"), source)
 
 
 def filled(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -291,7 +292,7 @@ def test_layer_stacks_are_the_groups_as_positions_in_the_file() -> None:
 def test_the_export_is_the_same_in_any_process(tmp_path: Path) -> None:
     code = (
         "import sys, fusecut as fc; from fusecut.export import Pieces, write_onnx\n"
-        "s = fc.solve(fc.zoo('shufflenet_v2_x1_0'), '96KiB', search=fc.search.Greedy())\n"
+        "s = fc.solve(fc.zoo('shufflenet_v2_x1_0'), '96KiB', search=fc.search.Greedy(), scheme='lbdf')\n"
         "object.__setattr__(s, 'seconds', 0.0); write_onnx(Pieces(s), sys.argv[1])"
     )
     files = [tmp_path / name for name in ("a.onnx", "b.onnx")]

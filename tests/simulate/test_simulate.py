@@ -23,8 +23,8 @@ from fusecut.testing import Net
 from fusecut.zoo import load, path
 
 
-def solved(name: str = "mobilenet_v3_small", buffer: str = "64KiB", **shape: Any) -> fc.Solution:
-    return fc.solve(load(name, **shape), buffer=buffer, max_plans=1)
+def solved(name: str = "mobilenet_v3_small", buffer: str = "64KiB", scheme: str = "mixed", **shape: Any) -> fc.Solution:
+    return fc.solve(load(name, **shape), buffer=buffer, scheme=scheme, max_plans=1)
 
 
 SMALL: dict[str, Any] = {"input_shapes": {"input": (1, 3, 64, 64)}}
@@ -37,9 +37,9 @@ def test_a_plan_of_the_zoo_is_executed_on_real_arrays() -> None:
     assert simulation.dram_bytes == sum(g.model.read_bytes + g.model.write_bytes for g in simulation.groups)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_b3", "hrnet_w18"])
-def test_without_data_large_networks_take_no_time(name: str) -> None:
-    simulation = simulate(solved(name, "256KiB"), mode="fast")
+@pytest.mark.parametrize(("name", "scheme"), [("efficientnet_b3", "mixed"), ("hrnet_w18", "lbdf")])
+def test_without_data_large_networks_take_no_time(name: str, scheme: str) -> None:
+    simulation = simulate(solved(name, "256KiB", scheme), mode="fast")
     assert simulation.agrees, str(simulation)
     assert not simulation.data
 
