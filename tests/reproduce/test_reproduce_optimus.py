@@ -8,12 +8,23 @@ import sys
 
 import pytest
 
+from fusecut import machines
 from fusecut.cli import main
 from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.ir import Graph
 from fusecut.reproduce import REPRODUCTIONS
-from fusecut.reproduce.optimus import BASELINES, claims_table, executable_table, networks_table, published, rows, text
+from fusecut.reproduce.optimus import (
+    BASELINES,
+    alike_table,
+    claims_table,
+    executable_table,
+    networks_table,
+    published,
+    rows,
+    text,
+)
 from fusecut.reproduce.optimus_nets import NETWORKS, network
+from fusecut.solve import solve
 from fusecut.testing import Net
 
 MIB = 2**20
@@ -78,7 +89,7 @@ def test_a_buffer_too_small_for_a_layer_is_refused_by_its_name() -> None:
 def test_rows_hold_every_baseline_and_the_schemes_asked_for() -> None:
     (row,) = rows(["alexnet"], batch=1, schemes=["lbdf"])
     assert [a.baseline for a in row.against] == list(BASELINES)
-    assert [scheme for scheme, _ in row.ours] == ["lbdf"]
+    assert [own.scheme for own in row.ours] == ["lbdf"]
 
 
 def test_saved_bytes_and_energy_follow_from_the_two_plans() -> None:
@@ -106,13 +117,27 @@ def test_the_table_is_readable_at_eighty_columns() -> None:
 
 def test_plans_that_can_be_executed_stand_beside_what_is_reported_of_the_others() -> None:
     (row,) = rows(["alexnet"], batch=1, schemes=["lbdf"])
-    ((scheme, dram_bytes),) = row.ours
+    (own,) = row.ours
     line = executable_table([row]).splitlines()[-1].split()
-    assert line[:3] == ["alexnet", scheme, f"{dram_bytes:,}"]
-    assert line[3] == f"{100 * (1 - dram_bytes / row.dram_bytes):.1f}"
-    assert line[-2] == f"{100 * (1 - dram_bytes / row.against[-1].dram_bytes):.1f}"
+    assert line[:3] == ["alexnet", "lbdf", f"{own.dram_bytes:,}"]
+    assert line[3] == f"{100 * (1 - own.dram_bytes / row.dram_bytes):.1f}"
+    assert line[-2] == f"{100 * (1 - own.dram_bytes / row.against[-1].dram_bytes):.1f}"
     assert executable_table([row]) in text([row])
     assert "can be executed" not in text(list(rows(["alexnet"], batch=1)))
+
+
+def test_plans_and_no_fusion_are_counted_alike() -> None:
+    (row,) = rows(["alexnet"], batch=1, schemes=["lbdf"])
+    (own,) = row.ours
+    graph, machine = network("alexnet", 1), machines.load("array32_128k")
+    plan, alone = (solve(graph, machine=machine, scheme=scheme) for scheme in ("lbdf", "layerwise"))
+    assert (own.dram_bytes, own.alone_dram_bytes) == (plan.cost.dram_bytes, alone.cost.dram_bytes)
+    # What the two differ in is DRAM bytes, at 100 pJ, each of which passes the buffer once, at 3 pJ.
+    assert own.alone_energy_pj - own.energy_pj == pytest.approx(103 * (own.alone_dram_bytes - own.dram_bytes))
+    saved, gain = f"{100 * (1 - own.dram_bytes / own.alone_dram_bytes):.1f}", own.alone_energy_pj / own.energy_pj
+    line = alike_table([row]).splitlines()[-1].split()
+    assert line[:4] == ["alexnet", "lbdf", f"{own.alone_dram_bytes:,}", saved] and line[-1] == f"{gain:.2f}x"
+    assert alike_table([row]) in text([row])
 
 
 def test_unknown_networks_and_schemes_are_refused_before_anything_runs() -> None:

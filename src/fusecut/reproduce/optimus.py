@@ -8,16 +8,16 @@ only the direction and the size of the claims can be compared, not their digits.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import Final, NamedTuple
 
+from fusecut import machines
 from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.ir import Graph
-from fusecut.machine import Machine
 from fusecut.models import SCHEMES
 from fusecut.models.optimus import PublishedModel, PublishedPlan, variant
-from fusecut.reproduce.optimus_nets import NETWORKS, WIDTH_BITS, network
+from fusecut.reproduce.optimus_nets import NETWORKS, network
 from fusecut.search.optimus import Found, linear, offline
 from fusecut.solve import solve
 from fusecut.text import Column, render_table
@@ -39,6 +39,11 @@ _NOTES: Final = (
 
 _OWN: Final = (
     "Plans that can be executed, all ops and halos counted, and the share saved beside the reports (less than 0: more):"
+)
+
+_ALIKE: Final = (
+    "The same plans beside no fusion, each op by the best of all loop orders, both counted alike; energy of DRAM, "
+    "buffer and MACs at the papers' prices:"
 )
 
 
@@ -96,9 +101,24 @@ class Against:
 
 
 @dataclass(frozen=True)
+class Own:
+    """A plan of our own of the fewest DRAM bytes, and no fusion counted the same way.
+
+    Both energies are those of :mod:`fusecut.objective` on machine ``array32_128k``: the papers' prices of a byte
+    and a MAC. They have no loop order between array and buffer, and do not compare with the published ones.
+    """
+
+    scheme: str
+    dram_bytes: int
+    energy_pj: float
+    alone_dram_bytes: int
+    alone_energy_pj: float
+
+
+@dataclass(frozen=True)
 class Row:
-    """One network under the published model. ``ours`` are (scheme, DRAM bytes) of fusecut's own plans,
-    which keep the buffer's limit and count what the published model leaves out."""
+    """One network under the published model. ``ours`` are fusecut's own plans, which keep the buffer's limit
+    and count what the published model leaves out."""
 
     network: str
     batch: int
@@ -109,7 +129,7 @@ class Row:
     groups: int
     states: int
     against: tuple[Against, ...]
-    ours: tuple[tuple[str, int], ...] = ()
+    ours: tuple[Own, ...] = ()
 
 
 def rows(
@@ -145,7 +165,7 @@ def _row(graph: Graph, buffer_bytes: int, schemes: Sequence[str]) -> Row:
         len(plan.groups),
         plan.states,
         tuple(_against(plan, published(graph, buffer_bytes, name=name)) for name in BASELINES),
-        tuple((scheme, _own_bytes(graph, buffer_bytes, scheme)) for scheme in schemes),
+        tuple(_own(graph, buffer_bytes, scheme) for scheme in schemes),
     )
 
 
@@ -154,11 +174,22 @@ def _against(plan: PublishedPlan, other: PublishedPlan) -> Against:
     return Against(other.variant, other.dram_bytes, other.energy_pj, saved, other.energy_pj / plan.energy_pj)
 
 
-def _own_bytes(graph: Graph, buffer_bytes: int, scheme: str) -> int:
-    solution = solve(graph, machine=Machine(buffer_bytes, WIDTH_BITS, WIDTH_BITS), scheme=scheme)
-    if solution.partition is None:
+def _own(graph: Graph, buffer_bytes: int, scheme: str) -> Own:
+    plan, alone = (_solved(graph, buffer_bytes, name) for name in (scheme, "layerwise"))
+    return Own(scheme, plan.dram_bytes, plan.energy_pj, alone.dram_bytes, alone.energy_pj)
+
+
+class _Solved(NamedTuple):
+    dram_bytes: int
+    energy_pj: float
+
+
+def _solved(graph: Graph, buffer_bytes: int, scheme: str) -> _Solved:
+    solution = solve(graph, machine=replace(machines.load("array32_128k"), buffer_bytes=buffer_bytes), scheme=scheme)
+    energy = solution.figures.energy
+    if solution.partition is None or energy is None:
         raise FusecutError(f"{graph.name!r}: scheme {scheme} has no plan in {format_bytes(buffer_bytes)}")
-    return solution.cost.dram_bytes
+    return _Solved(solution.cost.dram_bytes, energy.fj / 1000)
 
 
 # --- the claims
@@ -222,7 +253,7 @@ def _range(claim: Claim, found: Sequence[Row]) -> str:
 
 def networks_table(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
     """Bytes network by network, the share saved beside each baseline, and the bytes of our own plans."""
-    schemes = [scheme for scheme, _ in found[0].ours] if found else []
+    schemes = [own.scheme for own in found[0].ours] if found else []
     columns = (
         Column("network", "left"),
         Column("groups"),
@@ -236,7 +267,7 @@ def networks_table(found: Sequence[Row], width: int = 100, colour: bool = False)
             str(row.groups),
             f"{row.dram_bytes:,}",
             *(f"{100 * a.saved:.1f} %" for a in row.against),
-            *(f"{dram_bytes:,}" for _, dram_bytes in row.ours),
+            *(f"{own.dram_bytes:,}" for own in row.ours),
         ]
         for row in found
     ]
@@ -264,15 +295,40 @@ def executable_table(found: Sequence[Row], width: int = 100, colour: bool = Fals
     cells = [
         [
             row.network,
-            scheme,
-            f"{dram_bytes:,}",
+            own.scheme,
+            f"{own.dram_bytes:,}",
             *(
-                f"{100 * (1 - dram_bytes / other):.1f} %"
+                f"{100 * (1 - own.dram_bytes / other):.1f} %"
                 for other in (row.dram_bytes, *(a.dram_bytes for a in row.against))
             ),
         ]
         for row in found
-        for scheme, dram_bytes in row.ours
+        for own in row.ours
+    ]
+    return render_table(columns, cells, width, colour)
+
+
+def alike_table(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
+    """Our own plans beside no fusion, everything counted on both sides: bytes saved, and energy."""
+    columns = (
+        Column("network", "left"),
+        Column("our plan", "left"),
+        Column("no fusion B"),
+        Column("saved"),
+        Column("energy mJ"),
+        Column("no fusion"),
+    )
+    cells = [
+        [
+            row.network,
+            own.scheme,
+            f"{own.alone_dram_bytes:,}",
+            f"{100 * (1 - own.dram_bytes / own.alone_dram_bytes):.1f} %",
+            f"{own.energy_pj / 1e9:.4f}",
+            f"{own.alone_energy_pj / own.energy_pj:.2f}x",
+        ]
+        for row in found
+        for own in row.ours
     ]
     return render_table(columns, cells, width, colour)
 
@@ -282,6 +338,7 @@ def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:
     first = found[0]
     size = f"{format_bytes(first.buffer_bytes)}, batch {first.batch}, 16 bits"
     own = [fill(_OWN, width), executable_table(found, width, colour)] if first.ours else []
+    own += [fill(_ALIKE, width), alike_table(found, width, colour)] if first.ours else []
     return "\n\n".join(
         [
             f"Optimus as published, closed form, {size}.\nReported DRAM bytes, and the share saved beside:",
