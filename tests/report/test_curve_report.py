@@ -26,6 +26,7 @@ from fusecut.ir import Graph
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer
 from fusecut.partition import Partition
+from fusecut.report._svg import LETTER, LINE_HEIGHT
 from fusecut.report.curve_plot import html, svg
 from fusecut.report.curve_text import COLUMNS, labels, telling, text, to_csv, to_json
 from fusecut.testing import Net
@@ -120,6 +121,20 @@ def test_curves_that_coincide_share_a_line_and_both_names() -> None:
     same = drawn((1_024, 900), (2_048, 500)), drawn((1_024, 900), (2_048, 500), scheme="lbdf")
     page = svg(same, "twice")
     assert len(steps_of(page)) == 1 and "mixed = lbdf" in page
+
+
+def test_words_at_knees_keep_off_the_lines_of_other_curves_where_there_is_room() -> None:
+    mine = drawn((1_024, 1_000), (2_048, 700), (4_096, 400), floor=390, last=65_536)
+    above = drawn((1_024, 1_100), (2_048, 800), (4_096, 500), floor=390, last=65_536, scheme="lbdf")
+    page = svg((mine, above), "two")
+    lines = steps_of(page)
+    for x, y, anchor, said in re.findall(
+        r'<text [^>]*x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]* buys [^<]*)<', page
+    ):
+        assert anchor == "start"
+        left, right, top, bottom = float(x), float(x) + LETTER * len(said), float(y) + 3 - LINE_HEIGHT, float(y) + 3
+        for (x0, y0), (x1, y1) in (step for line in lines for step in pairwise(line)):
+            assert x1 <= left or x0 >= right or max(y0, y1) <= top or min(y0, y1) >= bottom
 
 
 def test_knees_are_named_in_the_picture() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from itertools import pairwise
 from math import log2
 from typing import Final, NamedTuple
 
@@ -21,6 +22,7 @@ from fusecut.report._svg import (
     LETTER,
     LINE_HEIGHT,
     PALETTE,
+    TOP,
     WIDTH,
     byte_axis,
     colour,
@@ -35,6 +37,7 @@ from fusecut.report._svg import (
 )
 from fusecut.report.curve_text import bought, cells, labels, sentences
 
+_FLOOR: Final = "floor: weights, inputs and outputs once"
 _HEADINGS: Final = ("buffer B", "KiB", "DRAM B", "gained", "groups", "proved gap", "")
 
 
@@ -92,7 +95,7 @@ def _picture(curves: Sequence[Curve], title: str) -> str:
         *_grid(frame),
         *_floors(lines, frame),
         *(part for line in reversed(lines) for part in _drawn(line, frame)),
-        *_knees(lines[0], frame),
+        *_knees(lines, frame),
         *_names(lines, frame),
     ]
     return picture(parts, title)
@@ -146,8 +149,7 @@ def _floors(lines: Sequence[_Line], frame: _Frame) -> list[str]:
     for floor_bytes, style in styles.items():
         y = frame.y(floor_bytes)
         parts.append(rule(LEFT, y, frame.right, y, style if len(styles) > 1 else "soft", ' stroke-dasharray="2 3"'))
-    name = "floor: weights, inputs and outputs once"
-    return [*parts, words(LEFT + 6, frame.y(min(styles)) + 14, name, "soft")]
+    return [*parts, words(LEFT + 6, frame.y(min(styles)) + 14, _FLOOR, "soft")]
 
 
 def _drawn(line: _Line, frame: _Frame) -> list[str]:
@@ -174,26 +176,72 @@ def _drawn(line: _Line, frame: _Frame) -> list[str]:
 
 def _steps(curve: Curve, frame: _Frame, bound: bool, back: bool = False) -> str:
     """Corners of the staircase, left to right, or back."""
-    corners, last = [], None
+    corners = _corners(curve, frame, bound)
+    return " L".join(f"{x:g},{y:g}" for x, y in (reversed(corners) if back else corners))
+
+
+def _corners(curve: Curve, frame: _Frame, bound: bool = False) -> list[tuple[float, float]]:
+    """Of the staircase, left to right."""
+    corners, last = list[tuple[float, float]](), None
     for p in curve.points:
         x, y = frame.x(p.buffer_bytes), frame.y(p.bound_bytes if bound else p.dram_bytes)
         corners += [(x, y)] if last is None else [(x, last), (x, y)]
         last = y
-    corners.append((frame.x(curve.machine.buffer_bytes), corners[-1][1]))
-    return " L".join(f"{x:g},{y:g}" for x, y in (reversed(corners) if back else corners))
+    return [*corners, (frame.x(curve.machine.buffer_bytes), corners[-1][1])]
 
 
-def _knees(line: _Line, frame: _Frame) -> list[str]:
-    """Dots with what they say: below the falling line where there is room, else above it."""
-    parts = []
+def _knees(lines: Sequence[_Line], frame: _Frame) -> list[str]:
+    """Dots on the first line, each with what it says, where the least is in its way."""
+    line, parts = lines[0], list[str]()
+    floor = frame.y(min(each.curve.floor_bytes for each in lines))
+    taken = [_Box(LEFT, floor, LEFT + 6 + LETTER * len(_FLOOR), floor + LINE_HEIGHT)]
+    stairs = [_corners(each.curve, frame) for each in lines]
     for point in line.curve.knees():
         x, y, said = frame.x(point.buffer_bytes), frame.y(point.dram_bytes), bought(line.curve, point)
+        box, away = min(
+            _places(x, y, LETTER * len(said), frame),
+            key=lambda place: 2 * place[1] + _in_the_way(place[0], stairs, floor, taken),
+        )
+        taken.append(box)
+        if away:
+            parts.append(rule(x, y, box.left if box.left > x else box.right, box.top + LINE_HEIGHT / 2, "soft"))
         parts.append(f'<circle class="{line.style} fill" fill="{colour(line.style)}" cx="{x}" cy="{y}" r="4"/>')
-        if x - LETTER * len(said) > LEFT and y + 2 * LINE_HEIGHT < frame.y(line.curve.floor_bytes):
-            parts.append(words(x - 6, y + 15, said, "ink", "end", halo=True))
-        else:
-            parts.append(words(x + 8, y - 8, said, "ink", halo=True))
+        parts.append(words(box.left, box.bottom - 3, said, "ink", halo=True))
     return parts
+
+
+class _Box(NamedTuple):
+    """Where words lie: pixels, downwards."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+def _places(x: float, y: float, wide: float, frame: _Frame) -> list[tuple[_Box, int]]:
+    """Where the words of a dot may go, and how many lines of words away: below before above."""
+    found = []
+    for away in range(4):
+        below, above = y + 4 + away * LINE_HEIGHT, y - 4 - (away + 1) * LINE_HEIGHT
+        for left, top in ((x - 6 - wide, below), (x + 8, below), (x + 8, above), (x - 6 - wide, above)):
+            if left >= LEFT and left + wide <= frame.right and top >= TOP and top + LINE_HEIGHT <= HEIGHT - BOTTOM:
+                box = _Box(round(left, 1), round(top, 1), round(left + wide, 1), round(top + LINE_HEIGHT, 1))
+                found.append((box, away))
+    return found or [(_Box(x + 8, y - 4 - LINE_HEIGHT, x + 8 + wide, y - 4), 0)]
+
+
+def _in_the_way(box: _Box, stairs: Sequence[Sequence[tuple[float, float]]], floor: float, taken: Sequence[_Box]) -> int:
+    """What the box would cover: other words count most, then pieces of lines, then the dotted floor."""
+    covered = sum(
+        b.left < box.right and b.right > box.left and b.top < box.bottom and b.bottom > box.top for b in taken
+    )
+    crossed = sum(
+        x0 < box.right and x1 > box.left and min(y0, y1) < box.bottom and max(y0, y1) > box.top
+        for corners in stairs
+        for (x0, y0), (x1, y1) in pairwise(corners)
+    )
+    return 1000 * covered + 4 * crossed + (box.top < floor < box.bottom)
 
 
 def _names(lines: Sequence[_Line], frame: _Frame) -> list[str]:
