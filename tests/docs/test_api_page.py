@@ -22,7 +22,7 @@ MODULES = {
 }
 HEAD = """# The Python API
 
-What every public name is for, in a line; `help(fc.solve)` has formulas, units, errors and costs. Whatever begins with an
+What every public name is for, in a line; `help(fc.solve)` has formulas, units, errors, costs. Whatever begins with an
 underscore, and modules not listed here, may change without notice. The package is typed (`py.typed`).
 """
 
