@@ -89,6 +89,14 @@ def _matmul(op: Op, operand: int, axis: int, size_in: int, size_out: int) -> Row
     return rowmap.barrier(size_in, size_out)
 
 
+def product_sizes(op: Op, left: Tensor, right: Tensor) -> tuple[int, int]:
+    """(m, n) of a product (..., m, f) x (..., f, n) of two activations; ``product`` where axes lie otherwise."""
+    given = op.attrs.get("product")
+    if isinstance(given, tuple):
+        return given[0], given[1]
+    return left.dims[-2] if len(left.dims) > 1 else 1, right.dims[-1] if len(right.dims) > 1 else 1
+
+
 def _concat(op: Op, operand: int, axis: int, size_in: int, size_out: int) -> RowMap:
     """Row by row over channels or columns; over rows, row q - offset of the operand."""
     offsets = op.attrs.get("offsets")

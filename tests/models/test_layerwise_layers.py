@@ -220,6 +220,12 @@ def test_a_product_costs_as_much_as_a_linear_layer_with_such_weights() -> None:
     assert product_cost.dram_bytes == cost(one("linear", shapes, weights=64 * 70), 900).dram_bytes
 
 
+def test_a_product_whose_axes_lie_otherwise_costs_the_same() -> None:
+    shapes: list[tuple[int, ...]] = [(1, 2, 50, 64), (1, 2, 70, 64), (1, 2, 50, 70)]
+    graph = one("matmul", shapes, macs=2 * 50 * 64 * 70, row_operand=0, product=(50, 70))
+    assert cost(graph, 900).dram_bytes == cost(heads(2, 50, 64, 70), 900).dram_bytes
+
+
 def test_a_product_of_activations_reads_no_weights() -> None:
     assert cost(heads(2, 30, 20, 30), 300).weight_bytes == 0
 

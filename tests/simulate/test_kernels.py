@@ -81,6 +81,7 @@ CASES: dict[str, Case] = {
     "arg max over channels": ("ArgMax", {"axis": 1, "keepdims": 1}, []),
     "arg max over rows": ("ArgMax", {"axis": 2, "keepdims": 1}, []),
     "matmul": ("MatMul", {}, [weights(8, 5)]),
+    "einsum": ("Einsum", {"equation": "nchw,kw->nchk"}, [weights(5, 8)]),
     "batch norm": ("BatchNormalization", {}, [weights(6), weights(6), weights(6), np.abs(weights(6)) + 1]),
     "instance norm": ("InstanceNormalization", {}, [weights(6), weights(6)]),
     "layer norm": ("LayerNormalization", {"axis": -1}, [weights(8), weights(8)]),
@@ -170,6 +171,11 @@ JOINS: dict[str, list[tuple[str, list[str], list[str], dict[str, Any]]]] = {
         ("MatMul", ["a", "t"], ["q"], {}),
         ("Softmax", ["q"], ["p"], {"axis": -1}),
         ("MatMul", ["p", "b"], ["after"], {}),
+    ],
+    "attention by letters": [
+        ("Einsum", ["a", "b"], ["q"], {"equation": "bcid,bcjd->bcij"}),
+        ("Softmax", ["q"], ["p"], {"axis": -1}),
+        ("Einsum", ["p", "b"], ["after"], {"equation": "...ij,...jd->...id"}),
     ],
     "classifier": [("GlobalAveragePool", ["a"], ["g"], {}), ("Flatten", ["g"], ["after"], {"axis": 1})],
 }

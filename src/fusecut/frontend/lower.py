@@ -10,6 +10,7 @@ from typing import Final
 from fusecut.frontend.inputs import Inputs
 from fusecut.frontend.layout import canonical
 from fusecut.frontend.lower_data import DATA_RULES
+from fusecut.frontend.lower_einsum import EINSUM_RULES
 from fusecut.frontend.lower_math import MATH_RULES
 from fusecut.frontend.lower_window import WINDOW_RULES
 from fusecut.frontend.shapes import MAX_ELEMENTS, Shapes
@@ -18,7 +19,7 @@ from fusecut.frontend.values import Dims, Node, Value
 from fusecut.frontend.view import Draft, Rule, View, opaque
 from fusecut.ir import AttrValue, Graph, Op, Tensor
 
-LOWERING: Final[dict[str, Rule]] = {**WINDOW_RULES, **DATA_RULES, **MATH_RULES}
+LOWERING: Final[dict[str, Rule]] = {**WINDOW_RULES, **DATA_RULES, **MATH_RULES, **EINSUM_RULES}
 """Every ONNX op type that is understood; all others become ``opaque``."""
 
 MAX_ROWS: Final = 65_536

@@ -104,11 +104,11 @@ def gemm(view: View) -> list[Draft]:
         return opaque(view, macs)
     biases = 0 if c is None or c.elements == 1 < view.result.dims[1] else c.elements
     roles = a.roles[::-1] if view.attr("transA", 0) else a.roles
-    return [_linear(view, a, b, roles, inner, macs, biases)]
+    return [linear(view, a, b, roles, inner, macs, biases)]
 
 
-def _linear(view: View, x: Value, w: Value, roles: str, inner: int, macs: int, biases: int = 0) -> Draft:
-    """A linear map over the last axis of ``roles``, then channels; a barrier when that axis was rows."""
+def linear(view: View, x: Value, w: Value, roles: str, inner: int, macs: int, biases: int = 0) -> Draft:
+    """A linear map of ``x`` over the last axis of ``roles``, then channels; a barrier when that axis was rows."""
     lost = roles[-1] == "H" and x.rows > 1
     roles = roles[:-1] + "C"
     attrs: Attributes = {"in_features": inner, "out_features": view.result.dims[-1]}
@@ -125,7 +125,7 @@ def matmul(view: View) -> list[Draft]:
     if a.constant == b.constant:
         return _product(view, a, b, macs)
     if b.constant and (view.result.rank == a.rank):
-        return [_linear(view, a, b, a.roles, a.dims[-1], macs)]
+        return [linear(view, a, b, a.roles, a.dims[-1], macs)]
     if a.constant and view.result.rank == b.rank >= 2:
         lost = b.roles[-2] == "H" and b.rows > 1
         attrs: Attributes = {"in_features": b.dims[-2], "out_features": view.result.dims[-2]}

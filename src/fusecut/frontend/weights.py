@@ -152,7 +152,7 @@ def _draw(rng: np.random.Generator, gap: Missing) -> Array:
 
 
 _GAIN: Final = 1.5
-_PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 _SCALED: Final[Mapping[str, tuple[int, ...]]] = {
     "BatchNormalization": (1, 4),
     "DequantizeLinear": (1,),

@@ -15,7 +15,7 @@ from fusecut.cost import BufferFloor, Cost, FitFloor, Infeasible, Planned
 from fusecut.ir import Graph, Group, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models._tiling import Axis, Choice, Cut, Layer, Shortage, best, cut, cuts, extent
-from fusecut.ops import COLS, ROWS, axis_map
+from fusecut.ops import COLS, ROWS, axis_map, product_sizes
 from fusecut.rowmap import RowMap
 from fusecut.schedule import Schedule, Tile
 
@@ -203,8 +203,7 @@ def _product(graph: Graph, op: Op) -> Layer | None:
         return None
     left, right = (graph.tensors[t] for t in op.inputs)
     made = graph.tensors[op.outputs[0]]
-    m = left.dims[-2] if len(left.dims) > 1 else 1
-    n = right.dims[-1] if len(right.dims) > 1 else 1
+    m, n = product_sizes(op, left, right)
     f = op.macs // made.elements if op.macs else left.dims[-1]
     batch = made.elements // (m * n)
     if batch * m * n != made.elements or not f or not _repeats(batch, left, m * f) or not _repeats(batch, right, f * n):

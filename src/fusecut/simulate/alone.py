@@ -14,7 +14,7 @@ from typing import Final
 
 from fusecut.errors import SimulationError
 from fusecut.ir import Graph, Op, Tensor
-from fusecut.ops import COLS, ROWS, axis_map
+from fusecut.ops import COLS, ROWS, axis_map, product_sizes
 from fusecut.schedule import Schedule, Tile
 from fusecut.simulate.memory import Buffer, Dram
 from fusecut.simulate.tiles import Nest, Span, needed, regions_of, run_nest, up, windows
@@ -193,12 +193,13 @@ def _matmul(graph: Graph, op: Op) -> Nest | None:
         return None
     left, right = (graph.tensors[t] for t in op.inputs)
     made = graph.tensors[op.outputs[0]]
-    m = left.dims[-2] if len(left.dims) > 1 else 1
-    n = right.dims[-1] if len(right.dims) > 1 else 1
-    f = left.dims[-1]
+    m, n = product_sizes(op, left, right)
+    f = op.macs // made.elements if op.macs else left.dims[-1]
     batch = made.elements // (m * n)
-    if batch * m * n != made.elements or any(
-        t.elements % each or batch % (t.elements // each) for t, each in ((left, m * f), (right, f * n))
+    if (
+        batch * m * n != made.elements
+        or not f
+        or any(t.elements % each or batch % (t.elements // each) for t, each in ((left, m * f), (right, f * n)))
     ):
         return None
     weights = right

@@ -33,7 +33,7 @@ LOW, HIGH = -128, 127
 LARGEST_SUM: Final = 2**31
 SMALLEST: Final = -1000
 
-PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+PRODUCTS: Final = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul"})
 EXACT: Final = (
     PRODUCTS
     | (MOVES.keys() - {"Resize", "Upsample"})

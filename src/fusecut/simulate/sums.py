@@ -22,6 +22,10 @@ def matmul(call: Call) -> Sequence[Array]:
     return [np.matmul(call.need(0), call.need(1))]
 
 
+def einsum(call: Call) -> Sequence[Array]:
+    return [np.einsum(call.attr("equation", ""), *(call.need(k) for k in range(len(call.args))), optimize=True)]
+
+
 def gemm(call: Call) -> Sequence[Array]:
     """alpha * A' * B' + beta * C."""
     a, b, c = call.need(0), call.need(1), call.arg(2)
@@ -235,6 +239,7 @@ SUMS: Final[dict[str, Rule]] = {
     **dict.fromkeys(_PARTS, reduce),
     "ArgMax": reduce,
     "ArgMin": reduce,
+    "Einsum": einsum,
     "Gemm": gemm,
     "GroupNormalization": instance_norm,
     "InstanceNormalization": instance_norm,
