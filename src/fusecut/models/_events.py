@@ -30,6 +30,9 @@ Targets: TypeAlias = list[tuple[int, int]]
 
 ROOT: Final = -1
 
+_LEAPS: Final = 4
+"""How often a run looks whether it may leap: the tables of all rows are read each time."""
+
 
 def sink_steps(program: Program) -> Iterator[Targets]:
     """The sink rows in serving order; for a single sink simply its rows, one by one."""
@@ -69,7 +72,8 @@ class RowMachine:
     """Makes the rows of a program under one policy and records the peak of every ring.
 
     A run stops early when the rings together exceed ``limit`` bytes (:attr:`overflown`), or when
-    the schedule of a single steady sink has become periodic. Time is O(events * region).
+    the schedule of a single steady sink has become periodic; else it leaps over periods.
+    Time is O(events * region).
     """
 
     def __init__(
@@ -101,7 +105,7 @@ class RowMachine:
         """Serve every sink row, or enough of them for the peaks of the rings to be final.
 
         Clipping at the bottom never raises a ring, but it may raise the sum of all: the pooled
-        peak is final only when run to the end.
+        peak is final only when run to the end. Whole periods in between are leapt over.
         """
         for stream, rows in enumerate(self.program.rows):
             if stream in self.program.resident:
@@ -109,21 +113,89 @@ class RowMachine:
                     self._fire(stream)
             elif rows == 1 and not self.operands[stream] and self.program.last[stream] == 0:
                 self._fire(stream)
-        periodic = self.program.steady and len(self.program.sinks) == 1 and not to_the_end and self.observer is None
-        seen: dict[tuple[int, ...], list[int]] = {}
-        for number, step in enumerate(sink_steps(self.program)):
-            self._serve(number, step)
-            if self.overflown or (periodic and self._repeats(seen)):
+        steps = list(sink_steps(self.program))
+        peaks_only = self.program.steady and len(self.program.sinks) == 1 and not to_the_end and self.observer is None
+        repeated: dict[tuple[int, ...], list[int]] = {}
+        seen: dict[tuple[int, ...], tuple[int, list[int]]] = {}
+        leaps = 0 if peaks_only or self.observer is not None else _LEAPS
+        number = 0
+        while number < len(steps) and not self.overflown:
+            self._serve(number, steps[number])
+            number += 1
+            if peaks_only and self._repeats(repeated):
                 break
+            if leaps:
+                then, before = seen.setdefault(self._position(), (number, self.made.copy()))
+                if then != number:
+                    leaps -= 1
+                    number += self._leap(before, steps, then, number)
+                    seen.clear()
         return self
+
+    def _position(self) -> tuple[int, ...]:
+        """How far the source of every operand is ahead of the window of the next row, and the phase of that row."""
+        position = list[int]()
+        for stream, operands in enumerate(self.operands):
+            q = self.made[stream]
+            for o in operands:
+                position += (-1, -1) if q >= len(o.lo) else (self.made[o.source] - o.lo[q], q % o.period)
+        return tuple(position)
+
+    def _leap(self, before: list[int], steps: list[Targets], then: int, now: int) -> int:
+        """Skip as many periods as are sure to be like the last one; how many steps that saves.
+
+        Let A be the state before the last period (before step ``then``) and B the present one (before step
+        ``now``), in the same position, and let each stream have made ``far`` rows in between. What is done next
+        depends on positions, on ``lo`` and ``hi`` of rows that are needed, on shares of inputs and on the
+        steps to come. As long as both tables of every needed row q of a stream are those of row q - far, plus the
+        ``far`` of its source, and steps are those of A, shifted, the run from B is the run from A, shifted; heights and
+        their sum are the same. Needed are the rows that the sinks ask for, and the next one of each stream. Inputs
+        that still advance must do so in proportion to their heights, as their shares are compared.
+        """
+        made, last, period = self.made, self.program.last, now - then
+        far = [b - a for a, b in zip(before, made, strict=True)]
+        if not self._proportional(far):
+            return 0
+        alike = now
+        while alike < len(steps) and steps[alike] == [(s, q + far[s]) for s, q in steps[alike - period]]:
+            alike += 1
+        periods = (alike - now) // period
+        need = self._closure([(s, made[s] - 1) for s in self.program.sinks], list(range(len(made) - 1, -1, -1)))
+        for stream, rows in enumerate(far):
+            if rows and periods:
+                tables = (self._alike(o, made[stream], rows, far[o.source]) for o in self.operands[stream])
+                sure = min((last[stream], *tables))
+                periods = min(periods, (sure - max(made[stream], need.get(stream, -1) + 1)) // rows)
+        if periods <= 0:
+            return 0
+        for stream, rows in enumerate(far):
+            made[stream] += periods * rows
+        self._closures.clear()
+        return periods * period
+
+    def _proportional(self, far: list[int]) -> bool:
+        """Whether the shares of all inputs that are not complete grow alike, and no ring that is kept grows."""
+        inputs = [s for s, o in enumerate(self.operands) if not o and (far[s] or self.made[s] <= self.program.last[s])]
+        rows = self.program.rows
+        growing = any(ring.kept and far[ring.maker] for ring in self.program.rings)
+        return not growing and all(far[s] and far[s] * rows[inputs[0]] == far[inputs[0]] * rows[s] for s in inputs)
+
+    def _alike(self, operand: Operand, made: int, far: int, source_far: int) -> int:
+        """The last row up to which the tables repeat, from the rows of the last period on."""
+        lo, hi = operand.lo, operand.hi
+        for q in range(made, len(lo)):
+            if lo[q] - lo[q - far] != source_far or hi[q] - hi[q - far] != source_far:
+                return q - 1
+        return len(lo) - 1
 
     def _serve(self, number: int, step: Targets) -> None:
         if not self.arrival or len(step) == 1:
             for stream, row in step:
                 self._make(stream, row)
             return
+        ends = list(dict(step).items())  # the last row of each sink: rows of a step ascend
         while not self.overflown:
-            pull = self._arrive(ROOT, number, step)
+            pull = self._arrive(ROOT, number, ends)
             if pull is None:
                 return
             self._make(pull, self.made[pull])

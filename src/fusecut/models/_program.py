@@ -57,7 +57,7 @@ class Program:
     ``last`` is the last row of each stream that anything demands (-1: none), ``op`` its op (-1 for
     an input), ``tensors`` what it makes, ``is_step`` marks accumulation steps. ``sinks`` are streams
     all of whose rows are wanted outside, ``resident`` inputs that are on chip from the start.
-    ``steady``: no row depends on a whole map, so the schedule becomes periodic.
+    ``steady``: no row depends on a whole map and none is kept, so the schedule becomes periodic.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -167,6 +167,7 @@ class _Builder:
     def finish(self) -> Program:
         p = self.program
         p.sinks = sorted(self.leaving)
+        p.steady = p.steady and not self.part.kept
         for sink in p.sinks:
             p.last[sink] = p.rows[sink] - 1
         for stream in range(len(p.rows) - 1, -1, -1):
