@@ -32,6 +32,8 @@ ROOT: Final = -1
 
 _LEAPS: Final = 4
 """How often a run looks whether it may leap: the tables of all rows are read each time."""
+_REMEMBERED: Final = 256
+"""Positions kept to find a period in; then all are forgotten."""
 
 
 def sink_steps(program: Program) -> Iterator[Targets]:
@@ -124,6 +126,9 @@ class RowMachine:
             number += 1
             if peaks_only and self._repeats(repeated):
                 break
+            for states in (repeated, seen):
+                if len(states) > _REMEMBERED:
+                    states.clear()
             if leaps:
                 then, before = seen.setdefault(self._position(), (number, self.made.copy()))
                 if then != number:
