@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from fusecut.errors import FusecutError
-from fusecut.explain.gnn import one_thread
 from fusecut.predict import gnn_stack as stack
 from fusecut.predict.compute_graph import ComputeGraph
 from fusecut.predict.gnn import Adapter, Encoded, Predictor, Schedule, answers, encode, new_predictor, train
 from fusecut.predict.spaces import fbnet
+from fusecut.threads import one_thread
 
 RNG = np.random.default_rng(0)
 GRAPHS: list[Encoded] = [encode(ComputeGraph.of(fbnet.graph(fbnet.sample(RNG)))) for _ in range(6)]

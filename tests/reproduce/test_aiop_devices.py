@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 pytest.importorskip("torch_geometric")
 pytest.importorskip("sklearn")
 
-from fusecut.explain.gnn import one_thread
 from fusecut.predict import gnn_stack
 from fusecut.predict.basis import Basis, describe_archs
 from fusecut.predict.gnn import Schedule
 from fusecut.predict.spaces import space
 from fusecut.reproduce import aiop, aiop_device_rows
 from fusecut.reproduce import aiop_devices as devices
+from fusecut.threads import one_thread
 from fusecut.train.predictor import Latencies
 
 NAMES = ("1080ti_1", "eyeriss", "gold_6226", "titanx_1")

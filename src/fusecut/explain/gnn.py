@@ -12,8 +12,7 @@ network explains and ranks, it never decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -40,6 +39,7 @@ from fusecut.explain.features import (
 )
 from fusecut.explain.weights_file import Weights, fill, read_weights, weights_bytes
 from fusecut.ir import Graph, Group
+from fusecut.threads import one_thread
 from fusecut.units import format_bytes
 
 HIDDEN: Final = 128
@@ -47,17 +47,6 @@ LAYERS: Final = 4
 KIND: Final = "validity"
 NODES_AT_ONCE: Final = 16_384
 """Groups are judged in batches of about so many nodes: more would leave the cache."""
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: graphs this small take many times longer on two, and sums could differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class ValidityNet(nn.Module):

@@ -52,7 +52,7 @@ class GNNExplainer:
         require_gnn()
         import torch
 
-        from fusecut.explain.gnn import one_thread
+        from fusecut.threads import one_thread
 
         model = self.model or model_for(problem)
         listed = edges(problem.graph, group)

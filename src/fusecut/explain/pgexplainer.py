@@ -44,7 +44,7 @@ class PGExplainer:
         require_gnn()
         import torch
 
-        from fusecut.explain.gnn import one_thread
+        from fusecut.threads import one_thread
 
         model = self.model or model_for(problem)
         x, edge_index = model.inputs(problem.graph, problem.capacity_bytes, batch_of(problem.graph, [group]))

@@ -46,7 +46,7 @@ class RGExplainer:
         import torch
 
         from fusecut.explain import rg_network as rg
-        from fusecut.explain.gnn import one_thread
+        from fusecut.threads import one_thread
 
         listed = edges(problem.graph, group)
         if group.bit_count() < rg.FEWEST_NODES:

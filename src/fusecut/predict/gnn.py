@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GraphConv, global_mean_pool
 
 from fusecut.predict.compute_graph import OP_LABELS, ComputeGraph, Node
+from fusecut.threads import one_thread
 
 Freedom = Literal["heads", "base", "adapters", "all"]
 
@@ -195,6 +196,7 @@ class Schedule:
 FINE_TUNING: Final = Schedule(epochs=100, batch=1)
 
 
+@one_thread()
 def train(
     model: Predictor,
     graphs: Sequence[Encoded],
@@ -230,6 +232,7 @@ def train(
     return losses
 
 
+@one_thread()
 def answers(model: Predictor, graphs: Sequence[Encoded], known: NDArray[np.float64]) -> NDArray[np.float64]:
     """What the network says, in the scale it was trained in."""
     found = []

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from fusecut.explain.features import FEATURES_VERSION, Batch, Ints, batch_of
-from fusecut.explain.gnn import ValidityModel, ValidityNet, one_thread
+from fusecut.explain.gnn import ValidityModel, ValidityNet
 from fusecut.explain.pgexplainer import KIND as PG
 from fusecut.explain.pgexplainer import edge_inputs, edge_network
 from fusecut.explain.weights_file import weights_bytes
 from fusecut.ir import Graph, Group
+from fusecut.threads import one_thread
 from fusecut.train.dataset import Samples
 from fusecut.train.pool import graphs_of
 

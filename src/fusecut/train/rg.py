@@ -27,10 +27,11 @@ from numpy.random import Generator
 from torch import Tensor
 
 from fusecut.explain.features import FEATURES_VERSION
-from fusecut.explain.gnn import ValidityModel, one_thread
+from fusecut.explain.gnn import ValidityModel
 from fusecut.explain.rg_network import SIZE_LIMIT, Grown, Place, Policy, from_seeds, grow, place_of
 from fusecut.explain.rgexplainer import KIND
 from fusecut.explain.weights_file import weights_bytes
+from fusecut.threads import one_thread
 from fusecut.train.explainers import Case, Report
 
 PENALTY: Final = 0.01

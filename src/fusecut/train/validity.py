@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fusecut.explain.features import Floats, Ints, feature_names
-from fusecut.explain.gnn import Trained, ValidityModel, ValidityNet, one_thread
+from fusecut.explain.gnn import Trained, ValidityModel, ValidityNet
+from fusecut.threads import one_thread
 from fusecut.train.dataset import Samples
 from fusecut.train.pool import Pool, graphs_of, pool_of, vocabulary_of
 
