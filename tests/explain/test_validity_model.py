@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ pytest.importorskip("torch_geometric")
 import torch
 from learned_nets import VOCABULARY, met, untrained
 
+from fusecut.bonds import bonds
 from fusecut.errors import WeightsError
 from fusecut.explain.features import FEATURES_VERSION
 from fusecut.explain.gnn import ValidityModel
@@ -43,6 +45,16 @@ def test_a_batch_says_what_each_group_gets_alone(seed: int) -> None:
     together = model.infeasible_logits(problem.graph, 4096, groups)
     alone = [model.infeasible_logits(problem.graph, 4096, [group])[0] for group in groups]
     assert together == pytest.approx(alone, abs=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_halves_of_bonds_get_from_the_layers_of_the_group_what_each_gets_by_itself(seed: int) -> None:
+    problem, groups = met(seed)
+    model = untrained()
+    group = max(groups, key=int.bit_count)
+    found = list(islice(bonds(problem.graph, group), 40))
+    alone = model.infeasible_logits(problem.graph, 4096, [half for bond in found for half in bond])
+    assert model.bond_logits(problem.graph, 4096, group, found).ravel() == pytest.approx(alone, abs=1e-4)
 
 
 def test_no_groups_are_no_logits() -> None:

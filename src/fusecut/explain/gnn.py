@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GraphConv
 
+from fusecut.bonds import Bond
 from fusecut.errors import WeightsError
 from fusecut.explain.features import (
     FEATURES_VERSION,
@@ -147,6 +148,15 @@ class ValidityModel:
 
     def _judged(self, graph: Graph, buffer_bytes: int, groups: Sequence[Group]) -> Floats:
         return self.batch_logits(graph, buffer_bytes, batch_of(graph, groups))
+
+    def bond_logits(self, graph: Graph, buffer_bytes: int, group: Group, bonds: Sequence[Bond]) -> Floats:
+        """What :meth:`infeasible_logits` says of both halves (A, B) of directed bonds of one group, (bonds, 2).
+
+        From the layers of the group itself (:mod:`fusecut.explain.variants`); other than that by rounding only.
+        """
+        from fusecut.explain.variants import Whole
+
+        return Whole(self, graph, buffer_bytes, group).halves(bonds)
 
     def batch_logits(self, graph: Graph, buffer_bytes: int, batch: Batch) -> Floats:
         """The same for graphs that need not be whole groups: ``batch.ops`` may repeat, edges may be missing."""

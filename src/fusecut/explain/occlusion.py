@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from numpy.random import Generator
 
-from fusecut.explain.features import Batch, Floats, Ints, batch_of
+from fusecut.explain.features import Floats
 from fusecut.explain.protocol import Scores, edges
 from fusecut.explain.trained import model_for
 from fusecut.ir import Graph, Group
@@ -16,8 +15,6 @@ from fusecut.problem import Problem
 
 if TYPE_CHECKING:
     from fusecut.explain.gnn import ValidityModel
-
-_NODES_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -41,22 +38,6 @@ class Occlusion:
 
 def occluded(model: ValidityModel, graph: Graph, buffer_bytes: int, group: Group) -> Floats:
     """The scores, in the order of :func:`fusecut.explain.edges`."""
-    whole = batch_of(graph, [group])
-    count = whole.edges.shape[1]
-    step = max(1, _NODES_AT_ONCE // len(whole.ops))
-    missing = np.arange(count + 1)  # the last one misses nothing
-    parts = [
-        model.batch_logits(graph, buffer_bytes, _without(whole, missing[start : start + step]))
-        for start in range(0, count + 1, step)
-    ]
-    logits = np.concatenate(parts)
-    drops: Floats = logits[-1] - logits[:-1]
-    return drops
+    from fusecut.explain.variants import Whole
 
-
-def _without(whole: Batch, missing: Ints) -> Batch:
-    """Copies of one group side by side, each without one of its edges."""
-    copies, nodes, count = len(missing), len(whole.ops), whole.edges.shape[1]
-    kept = missing[:, None] != np.arange(count)
-    all_edges = whole.edges[:, None, :] + (np.arange(copies) * nodes)[:, None]
-    return Batch(np.tile(whole.ops, copies), all_edges[:, kept], np.repeat(np.arange(copies), nodes), copies)
+    return Whole(model, graph, buffer_bytes, group).occluded()

@@ -19,7 +19,9 @@ from fusecut.split._touch import saved, touched
 class Judge(Protocol):
     """Guesses whether groups fit: the higher the logit, the surer that one does not; 0 is even.
 
-    ``graph`` has the widths of the machine. :class:`fusecut.explain.gnn.ValidityModel` is one.
+    ``graph`` has the widths of the machine. :class:`fusecut.explain.gnn.ValidityModel` is one. An optional method
+    ``bond_logits(graph, buffer_bytes, group, bonds)`` says the same of both halves of bonds of one group, (bonds, 2),
+    in less time.
     """
 
     def infeasible_logits(self, graph: Graph, buffer_bytes: int, groups: Sequence[Group]) -> Any: ...
@@ -105,10 +107,17 @@ class Surrogate:
     def _judged(self, problem: Problem, judge: Judge, group: Group) -> list[_Cut]:
         graph = problem.graph
         found = list(islice(bonds(graph, group), self.most_bonds))
-        halves = [half for bond in found for half in bond]
-        logits = [float(logit) for logit in judge.infeasible_logits(graph, problem.capacity_bytes, halves)]
-        pairs = zip(logits[::2], logits[1::2], strict=True)
+        pairs = _logits_of_halves(judge, problem, group, found)
         return [_Cut(bond, touched(graph, bond), pair) for bond, pair in zip(found, pairs, strict=True)]
+
+
+def _logits_of_halves(judge: Judge, problem: Problem, group: Group, found: list[Bond]) -> list[tuple[float, float]]:
+    at_once = getattr(judge, "bond_logits", None)
+    if at_once is not None:
+        return [(float(a), float(b)) for a, b in at_once(problem.graph, problem.capacity_bytes, group, found)]
+    halves = [half for bond in found for half in bond]
+    logits = [float(logit) for logit in judge.infeasible_logits(problem.graph, problem.capacity_bytes, halves)]
+    return list(zip(logits[::2], logits[1::2], strict=True))
 
 
 def _sure(problem: Problem, bond: Bond, logits: tuple[float, float]) -> bool:
