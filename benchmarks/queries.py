@@ -39,7 +39,6 @@ from time import process_time
 from typing import Final
 
 import numpy as np
-from believing import Active, Believing, Optimist, Taught
 from scale import cells, layered
 
 from fusecut import zoo
@@ -54,7 +53,7 @@ from fusecut.models import scheme_model
 from fusecut.partition import Partition
 from fusecut.plan_file import write_text
 from fusecut.problem import Problem, Splitter
-from fusecut.search import Annealing, Greedy, LazyExact, LocalSearch, Proposal, Searcher
+from fusecut.search import Annealing, Believing, Greedy, LazyExact, LocalSearch, Proposal, Searcher
 from fusecut.solve import solve
 from fusecut.split import CostGuided, Explained, Random, Surrogate
 
@@ -195,10 +194,10 @@ user vouches for. ``trusting`` is ``LazyExact(trust=...)``."""
 WIDE_METHODS: Final[dict[str, tuple[Callable[[], Searcher], Callable[[], Splitter], bool]]] = {
     **{name: METHODS[name] for name in ("greedy", "local, random", "local, cost_guided", "local, surrogate")},
     **{name: METHODS[name] for name in ("annealing, random", "whole, surrogate", "lazy_exact, rows", "trusting, rows")},
-    "believing, static": (lambda: Believing(Optimist), Random, False),
-    "believing, static + active": (lambda: Believing(lambda p: Active(p, Optimist(p))), Random, True),
-    "believing, taught": (lambda: Believing(Taught), Random, True),
-    "believing, taught + active": (lambda: Believing(lambda p: Active(p, Taught(p))), Random, True),
+    "believing, static": (lambda: Believing(prune="rows", learns=False), Random, False),
+    "believing, static + active": (lambda: Believing(prune="rows"), Random, True),
+    "believing, taught": (lambda: Believing(doubt(), "rows", learns=False), Random, True),
+    "believing, taught + active": (lambda: Believing(doubt(), "rows"), Random, True),
 }
 """For ``--wide``."""
 

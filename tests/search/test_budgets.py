@@ -92,7 +92,9 @@ def test_the_splitter_changes_the_plans_and_is_recorded() -> None:
     assert (plain[0].provenance.splitter, guided[0].provenance.splitter) == (None, "cost_guided")
 
 
-@pytest.mark.parametrize("search", ["random", "local", "nsga2", "annealing", "greedy", "lazy_exact", "online"])
+@pytest.mark.parametrize(
+    "search", ["random", "local", "nsga2", "annealing", "greedy", "lazy_exact", "online", "believing"]
+)
 def test_the_command_line_runs_every_searcher_and_records_both(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, search: str
 ) -> None:

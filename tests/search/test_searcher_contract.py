@@ -20,6 +20,7 @@ from fusecut.problem import Problem
 from fusecut.search import (
     NSGA2,
     Annealing,
+    Believing,
     Exact,
     Greedy,
     LazyExact,
@@ -42,6 +43,11 @@ class TestExact(SearcherContract):
 class TestLazyExact(SearcherContract):
     def make(self) -> Searcher:
         return LazyExact()
+
+
+class TestBelieving(SearcherContract):
+    def make(self) -> Searcher:
+        return Believing(steps=8, stale=2)
 
 
 class TestRandomSearch(SearcherContract):
@@ -100,6 +106,7 @@ class BandedContract(SearcherContract):
 SEARCHERS = (
     TestExact,
     TestLazyExact,
+    TestBelieving,
     TestRandomSearch,
     TestLocalSearch,
     TestNSGA2,
@@ -173,6 +180,10 @@ def test_the_contract_catches_a_searcher_that_breaks_a_rule(
         lambda: Annealing(hot=0.1, cold=0.2),
         lambda: Annealing(hot=float("inf")),
         lambda: CostGuided(0),
+        lambda: Believing(trust=()),
+        lambda: Believing(population=0),
+        lambda: Believing(steps=0),
+        lambda: Believing(stale=0),
         lambda: Online(tolerance=-1),
         lambda: Online(questions=-0.5),
         lambda: Online(questions=float("nan")),

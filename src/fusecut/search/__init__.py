@@ -10,6 +10,7 @@ from typing import Final
 
 from fusecut.errors import UnknownNameError
 from fusecut.search.annealing import Annealing
+from fusecut.search.believing import Believing
 from fusecut.search.exact import Exact
 from fusecut.search.greedy import Greedy
 from fusecut.search.lazy_exact import LazyExact
@@ -24,6 +25,7 @@ __all__ = [
     "NSGA2",
     "SEARCHERS",
     "Annealing",
+    "Believing",
     "Exact",
     "Greedy",
     "LazyExact",
@@ -44,6 +46,7 @@ SEARCHERS: Final[dict[str, Callable[[], Searcher]]] = {
     "annealing": Annealing,
     "greedy": Greedy,
     "online": Online,
+    "believing": Believing,
 }
 
 

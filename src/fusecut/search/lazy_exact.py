@@ -14,20 +14,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from numpy.random import Generator
 
-from fusecut.cost import BufferFloor, FitFloor, Infeasible, NoFloor
-from fusecut.errors import FusecutError, UnknownNameError
-from fusecut.ir import Graph, Group, mask_of
+from fusecut.cost import Infeasible
+from fusecut.errors import FusecutError
+from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import Reach
+from fusecut.search._promises import Doubt, Prune, check_prune, floor_of
 from fusecut.search.exact import AStar
 from fusecut.search.protocol import Proposal
-
-Doubt = Callable[[Problem, Group], float]
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class LazyExact:
     """
 
     doubt: Doubt | None = None
-    prune: Literal["model", "rows", "weights", "nothing"] = "model"
+    prune: Prune = "model"
     effort: int = 1_000_000
     trust: tuple[float, ...] = ()
 
@@ -73,15 +71,14 @@ class LazyExact:
     anytime = True
 
     def __post_init__(self) -> None:
-        if self.prune not in ("model", "rows", "weights", "nothing"):
-            raise UnknownNameError("prune", self.prune, ("model", "rows", "weights", "nothing"))
+        check_prune(self.prune)
         if self.trust and self.doubt is None:
             raise FusecutError("trust is in a surrogate: give doubt=, too")
 
     def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
         """Bounds that rise with every answer; the last plan is optimal, those before are of the rounds of trust."""
         yield Proposal(Partition.singletons(problem.graph))
-        reach = Reach(problem, self._floor(problem))
+        reach = Reach(problem, floor_of(problem, self.prune))
         for margin in self.trust:
             for proposal in self._round(problem, reach, partial(self._believed, problem, margin)):
                 yield Proposal(proposal.partition)
@@ -116,30 +113,6 @@ class LazyExact:
             yield Proposal(None)
             if _at_least(problem, group) != hoped:
                 return
-
-    def _floor(self, problem: Problem) -> BufferFloor:
-        if self.prune == "model":
-            return problem.buffer_floor
-        return NoFloor() if self.prune == "nothing" else _Static(problem.graph, rows=self.prune == "rows")
-
-
-class _Static(FitFloor):
-    """The weights of a group, and a row of every tensor that it touches, all on chip at once."""
-
-    start = 0
-
-    def __init__(self, graph: Graph, rows: bool) -> None:
-        self._graph, self._rows = graph, rows
-        self._touching = [mask_of(r) for r in graph.consumers]
-        for index, op in enumerate(graph.ops):
-            for t in op.outputs:
-                self._touching[t] |= 1 << index
-
-    def extend(self, group: Group, mark: int, op: int) -> int:
-        graph = self._graph
-        this = graph.ops[op]
-        new = {t for t in (*this.inputs, *this.outputs) if self._rows and not self._touching[t] & group}
-        return mark + this.weight_bytes + sum(graph.tensors[t].row_bytes for t in new)
 
 
 def _at_least(problem: Problem, group: Group) -> int | None:
