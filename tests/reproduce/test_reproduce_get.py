@@ -13,7 +13,7 @@ import pytest
 from fusecut.cli import main
 from fusecut.errors import FusecutError
 from fusecut.report.plots import Panel
-from fusecut.reproduce.get import curves, tables
+from fusecut.reproduce.get import curves, grid, tables
 from fusecut.reproduce.get.cases import FULL, QUICK, TABLES, USUAL, Effort
 from fusecut.reproduce.get.published import DRAM_MB, GROUPS, NETWORKS
 from fusecut.reproduce.get.runs import METHODS, Case, Row, gathered, line, read_rows, run
@@ -191,6 +191,17 @@ def test_a_quarter_of_figure_5_is_the_best_of_a_quarter_of_the_plans(rows: list[
     panel = curves.panels(rows, [CASE], METHODS_HERE)[0]
     assert isinstance(panel, Panel) and [drawn.label for drawn in panel.lines] == [*METHODS_HERE, "optimum"]
     assert all(a >= b for drawn in panel.lines for a, b in zip(drawn.y, drawn.y[1:], strict=False))
+
+
+def test_the_grid_shows_the_gap_of_each_cell_and_of_its_first_quarter(rows: list[Row]) -> None:
+    whole, quarter = grid.sheets(rows, [CASE], METHODS_HERE)
+    cell = next(c for c in tables.cells(rows, [CASE], METHODS_HERE) if c.method == "random_edges")
+    lines = [{line[0]: line[1] for line in sheet[2]} for sheet in (whole, quarter)]
+    assert lines[0]["random_edges"] == cell.gap.times(100).text(2)
+    assert [column.heading for column in whole[1]] == ["splitter", "SqueezeNet"]
+    assert all(float(lines[0][m].split()[0]) <= float(lines[1][m].split()[0]) for m in METHODS_HERE)
+    fewer = [row for row in rows if row.method != "random" or row.seed == 0]
+    assert grid.sheets(fewer, [CASE], METHODS_HERE)[0][2][0][1].endswith("(1)")
 
 
 def test_efforts_run_the_papers_plans_or_a_share_of_them() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from fusecut.errors import FusecutError, UnknownNameError
 from fusecut.report.plots import Panel
-from fusecut.reproduce.get import curves, groups, tables
+from fusecut.reproduce.get import curves, grid, groups, tables
 from fusecut.reproduce.get.cases import FIGURE5, FULL, QUICK, TABLES, USUAL, Effort, needs_gnn
 from fusecut.reproduce.get.published import NETWORKS
 from fusecut.reproduce.get.runs import Case, Row, cases_of, gathered, read_rows, run
@@ -67,7 +67,8 @@ def _table(args: argparse.Namespace) -> Reproduced:
         first: tables.Sheet = (title, tables.RATE_COLUMNS, tables.rate_lines(found))
     else:
         first = (title, tables.COLUMNS, tables.lines(found))
-    sheets: list[tables.Sheet] = [first, ("over all cells", tables.VERDICT_COLUMNS, verdicts)]
+    gaps = grid.sheets(rows, [case for case in cases if any(cell.case == case for cell in found)], methods)
+    sheets: list[tables.Sheet] = [first, *gaps, ("over all cells", tables.VERDICT_COLUMNS, verdicts)]
     return _answer([asdict(cell) for cell in found], sheets, [*missing, NOTES])
 
 
