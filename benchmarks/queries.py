@@ -45,6 +45,7 @@ from fusecut import zoo
 from fusecut.bonds import components
 from fusecut.cost import BufferFloor, Cost, CostModel, Infeasible, NoFloor, Planned
 from fusecut.explain import RandomEdges
+from fusecut.explain.gnn import ValidityModel
 from fusecut.explain.occlusion import Occlusion
 from fusecut.explain.trained import bundled
 from fusecut.ir import Graph, Group, bits
@@ -137,13 +138,15 @@ RULES: Final[dict[str, Callable[[Graph, Group], bool]]] = {
 
 @cache
 def network_of(name: str) -> Graph:
-    """A network of the zoo, or one that is made up."""
+    """A network of the zoo, or one that is made up; what follows an @ is its buffer."""
+    name = name.partition("@")[0]
     return WIDE[name]() if name in WIDE else zoo(name)
 
 
 def buffer_of(name: str) -> str:
     """The buffer of a network's cases."""
-    return WIDE_BUFFER if name in WIDE else BUFFER
+    name, _, buffer = name.partition("@")
+    return buffer or (WIDE_BUFFER if name in WIDE else BUFFER)
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,19 @@ class Whole:
         yield Proposal(problem.repaired(plan, rng))
 
 
+class _Own:
+    """The validity network that ``--model`` names; without one the bundled network."""
+
+    file: Path | None = None
+
+
+def _judge() -> ValidityModel:
+    return bundled("lbdf") if _Own.file is None else ValidityModel.load(_Own.file, "lbdf")
+
+
 def doubt() -> Callable[[Problem, Group], float]:
-    """What the bundled network thinks, each group once."""
-    judge, known = bundled("lbdf"), dict[Group, float]()
+    """What the network thinks, each group once."""
+    judge, known = _judge(), dict[Group, float]()
 
     def said(problem: Problem, group: Group) -> float:
         if group not in known:
@@ -362,11 +375,15 @@ def main() -> None:
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="CPU seconds of a run, at most")
-    parser.add_argument("--networks", nargs="+")
+    parser.add_argument("--networks", nargs="+", help="names of the zoo, or made up; NAME@SIZE for another buffer")
+    parser.add_argument(
+        "--model", type=Path, metavar="FILE", help="a validity network trained without the networks asked"
+    )
     parser.add_argument("--methods", nargs="+")
     parser.add_argument("--boxes", nargs="+")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
+    _Own.file = args.model
     networks, boxes, methods = (WIDE, WIDE_BOXES, WIDE_METHODS) if args.wide else (NETWORKS, BOXES, METHODS)
     grid = Grid(
         args.networks or tuple(networks), args.boxes or boxes, args.methods or tuple(methods), args.seeds, args.seconds
