@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from fusecut.reproduce.get.curves import best_after
 from fusecut.reproduce.get.published import NETWORKS
 from fusecut.reproduce.get.runs import Case, Row
-from fusecut.reproduce.get.stats import Mean, interval
+from fusecut.reproduce.get.tables import VERDICT_COLUMNS, Cell, Sheet, cells, verdict_lines, verdicts
 from fusecut.text import Column
 
 
-def sheets(
-    rows: Iterable[Row], cases: Sequence[Case], methods: Sequence[str]
-) -> list[tuple[str, Sequence[Column], list[list[str]]]]:
-    """Gaps of all plans and of the first quarter of them, mean and 95 % interval; seeds where they are not the most."""
+def sheets(rows: Iterable[Row], cases: Sequence[Case], methods: Sequence[str]) -> list[Sheet]:
+    """Gaps, mean and 95 % interval, after all plans and after a quarter of them, and the verdict over all cells.
+
+    Where a cell has fewer seeds than another their number stands behind it.
+    """
+    rows = list(rows)
+    return [
+        _sheet("gap %", rows, cases, methods),
+        _sheet("gap % after a quarter of the plans", after(rows, 0.25), cases, methods),
+    ]
+
+
+def after(rows: Iterable[Row], share: float) -> list[Row]:
+    """Runs as if stopped after a share of their plans; those without a plan by then are left out.
+
+    Bytes alone are as they were then, evaluations and seconds are not.
+    """
     rows = list(rows)
     best = {row.key[:3]: row for row in rows if row.searcher == "exact"}
-    columns = (Column("splitter", "left"), *(Column(_heading(case, cases)) for case in cases))
-    return [
-        (title, columns, _lines(rows, best, cases, methods, share))
-        for title, share in (("gap %", 1.0), ("gap %, after a quarter of the plans", 0.25))
+    found = []
+    for row in rows:
+        if row.searcher == "exact":
+            found.append(row)
+        elif (optimum := best.get(row.key[:3])) is not None:
+            fixed = optimum.dram_bytes - optimum.fusible_bytes
+            nbytes = best_after(row, max(1, round(share * row.plans)), fixed)
+            if nbytes is not None:
+                found.append(replace(row, dram_bytes=nbytes + fixed, fusible_bytes=nbytes))
+    return found
+
+
+def _sheet(title: str, rows: list[Row], cases: Sequence[Case], methods: Sequence[str]) -> Sheet:
+    found = cells(rows, cases, methods)
+    shown = [case for case in cases if any(cell.case == case for cell in found)]
+    most = max((cell.seeds for cell in found), default=0)
+    known = {(cell.method, cell.case): _text(cell, most) for cell in found}
+    lines = [
+        [method, *(known.get((method, case), "") for case in shown), *rest]
+        for method, *rest in verdict_lines(verdicts(rows, found, methods))
     ]
+    columns = (VERDICT_COLUMNS[0], *(Column(_heading(case, shown)) for case in shown), *VERDICT_COLUMNS[1:])
+    return title, columns, lines
 
 
 def _heading(case: Case, cases: Sequence[Case]) -> str:
@@ -30,29 +62,5 @@ def _heading(case: Case, cases: Sequence[Case]) -> str:
     return ", ".join([NETWORKS[case.network], *more])
 
 
-def _lines(
-    rows: list[Row], best: dict[tuple[str, str, str], Row], cases: Sequence[Case], methods: Sequence[str], share: float
-) -> list[list[str]]:
-    found = {
-        (method, case): _gaps(rows, best[case[:3]], case, method, share)
-        for method in methods
-        for case in cases
-        if case[:3] in best
-    }
-    most = max((len(gaps) for gaps in found.values()), default=0)
-    lines = [[method, *(_text(found.get((method, case), []), most) for case in cases)] for method in methods]
-    return [line for line in lines if any(line[1:])]
-
-
-def _gaps(rows: list[Row], best: Row, case: Case, method: str, share: float) -> list[float]:
-    fixed, plans = best.dram_bytes - best.fusible_bytes, max(1, round(share * case.plans))
-    mine = [row for row in rows if row.key[:5] == (*case[:4], method) and row.plans == case.plans]
-    ends = [row.fusible_bytes if share == 1 else best_after(row, plans, fixed) for row in mine]
-    return [100 * (nbytes - best.fusible_bytes) / nbytes for nbytes in ends if nbytes]
-
-
-def _text(gaps: list[float], most: int) -> str:
-    if not gaps:
-        return ""
-    found: Mean = interval(gaps)
-    return found.text(2) + (f" ({len(gaps)})" if len(gaps) < most else "")
+def _text(cell: Cell, most: int) -> str:
+    return cell.gap.times(100).text(2) + (f" ({cell.seeds})" if cell.seeds < most else "")

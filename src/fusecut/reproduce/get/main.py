@@ -61,14 +61,12 @@ def _table(args: argparse.Namespace) -> Reproduced:
     cases = [case for case in cases_of(known) if table.has(case)] if args.show else table.cases(effort)
     rows = known if args.show else _run(args, known, cases, methods, effort)
     found = tables.cells(rows, cases, methods)
-    verdicts = tables.verdict_lines(tables.verdicts(rows, found, methods))
     title = f"{args.what}: {table.title}"
     if args.what == "table5":
         first: tables.Sheet = (title, tables.RATE_COLUMNS, tables.rate_lines(found))
     else:
         first = (title, tables.COLUMNS, tables.lines(found))
-    gaps = grid.sheets(rows, [case for case in cases if any(cell.case == case for cell in found)], methods)
-    sheets: list[tables.Sheet] = [first, *gaps, ("over all cells", tables.VERDICT_COLUMNS, verdicts)]
+    sheets = [first, *grid.sheets(rows, cases, methods)]
     return _answer([asdict(cell) for cell in found], sheets, [*missing, NOTES])
 
 
