@@ -332,7 +332,7 @@ def _or_never(asked: int | None) -> float:
 
 
 def table(rows: list[Row], network: str, rule: str) -> list[str]:
-    """Medians over the seeds; a run that did not get there counts as more than all."""
+    """Medians over the seeds, with the least and the most; a run that did not get there counts as more than all."""
     here = [row for row in rows if (row.network, row.box) == (network, rule)]
     best = min(row.trace[-1][1] for row in here)
     lines = [
@@ -347,13 +347,23 @@ def table(rows: list[Row], network: str, rule: str) -> list[str]:
 
 
 def _line(method: str, mine: list[Row], best: int) -> str:
-    needed = [median(_or_never(row.questions_within(share, best)) for row in mine) for share in WITHIN]
-    cells = ["never" if found == NEVER else f"{found:,.0f}" for found in needed]
+    each = [[_or_never(row.questions_within(share, best)) for row in mine] for share in WITHIN]
+    cells = [_spread(found) for found in each]
+    to_one_percent = median(each[-1])
     gap = median(100 * (row.trace[-1][1] / best - 1) for row in mine)
     asked, seconds = (median(getattr(row, what) for row in mine) for what in ("questions", "cpu_seconds"))
     line = [method, LEARNED[method], str(len(mine)), *cells, f"{gap:.2f}", f"{asked:,.0f}", f"{seconds:.1f}"]
-    line.append("" if needed[-1] == NEVER else f"{(needed[-1] * DELAY_SECONDS + seconds) / 3600:.2f}")
+    line.append("" if to_one_percent == NEVER else f"{(to_one_percent * DELAY_SECONDS + seconds) / 3600:.2f}")
     return f"| {' | '.join(line)} |"
+
+
+def _spread(found: list[float]) -> str:
+    ends = dict.fromkeys((min(found), max(found)))
+    return _count_text(median(found)) + (f" ({' to '.join(map(_count_text, ends))})" if len(ends) > 1 else "")
+
+
+def _count_text(questions: float) -> str:
+    return "never" if questions == NEVER else f"{questions:,.0f}"
 
 
 def header() -> list[str]:
