@@ -23,7 +23,7 @@ from fusecut.machine import Machine
 from fusecut.models import scheme_model
 from fusecut.problem import Problem
 from fusecut.reproduce.get.runs import METHODS
-from fusecut.reproduce.get.stats import holm, interval, wilcoxon
+from fusecut.reproduce.get.stats import holm, interval, p_text, wilcoxon
 from fusecut.search.encoding import random_plan
 from fusecut.split import Explained, Random
 
@@ -92,7 +92,7 @@ def table(found: dict[str, Repairs]) -> list[str]:
     for method, r in sorted(found.items(), key=lambda item: mean(item[1].ratios)):
         paired = ["", ""]
         if method in p:
-            paired = [f"{interval(against[method]).times(100).text(1)} %", f"{p[method]:.3f}"]
+            paired = [f"{interval(against[method]).times(100).text(1)} %", p_text(p[method])]
         each = [f"{r.asked / r.runs:.1f}", f"{r.explained / r.runs:.1f}", f"{1e3 * r.seconds / r.runs:.1f}"]
         cells = [method, f"{mean(r.ratios):.4f}", *paired, *each, f"{100 * (1 - r.helped / r.runs):.0f} %"]
         lines.append(f"| {' | '.join(cells)} |")

@@ -55,6 +55,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def p_text(value: float) -> str:
+    """A p-value as shown.
+
+    >>> p_text(0.0123), p_text(0.0004)
+    ('0.012', '< 0.001')
+    """
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
+
+
 def _stats() -> Any:
     try:
         from scipy import stats

@@ -8,7 +8,7 @@ from statistics import mean, median
 
 from fusecut.reproduce.get.published import DRAM_MB, NETWORKS, RECTIFIED
 from fusecut.reproduce.get.runs import Case, Row
-from fusecut.reproduce.get.stats import Mean, holm, interval, wilcoxon
+from fusecut.reproduce.get.stats import Mean, holm, interval, p_text, wilcoxon
 from fusecut.text import Column, render_table
 
 PLAIN = "random"
@@ -210,16 +210,12 @@ def verdict_lines(found: Sequence[Verdict]) -> list[list[str]]:
             str(v.cells),
             f"{100 * v.mean_gap:.2f}",
             "" if v.method == PLAIN else f"{v.no_worse}/{v.cells}",
-            "" if v.method == PLAIN else _p(v.p_plain),
+            "" if v.method == PLAIN else p_text(v.p_plain),
             "" if v.method == PLACEBO else f"{v.better_than_placebo}/{v.cells}",
-            "" if v.method == PLACEBO else _p(v.p_placebo),
+            "" if v.method == PLACEBO else p_text(v.p_placebo),
         ]
         for v in found
     ]
-
-
-def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
 RATE_COLUMNS = (
