@@ -108,6 +108,14 @@ def test_occlusion_is_the_drop_of_the_logit_when_one_edge_is_taken_out_by_hand(s
     assert dict(scores) == pytest.approx(expected, abs=1e-4)
 
 
+def test_occlusion_of_many_edges_goes_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, groups = met(0)
+    rng = np.random.default_rng(0)
+    whole = Occlusion(MODEL).scores(problem, groups[-1], rng)
+    monkeypatch.setattr("fusecut.explain.variants.PAIRS_AT_ONCE", 2 * len(whole))
+    assert dict(Occlusion(MODEL).scores(problem, groups[-1], rng)) == pytest.approx(dict(whole), abs=1e-4)
+
+
 def test_pg_orders_edges_as_the_librarys_own_explainer_does(taught: Path) -> None:
     from torch_geometric.explain import Explainer as LibraryExplainer
     from torch_geometric.explain import PGExplainer as LibraryPG
