@@ -331,6 +331,19 @@ def _or_never(asked: int | None) -> float:
     return NEVER if asked is None else asked
 
 
+def summary(rows: list[Row], share: float) -> list[str]:
+    """A line for each case, a column for each method: questions until a plan was within the share of the best."""
+    cases = dict.fromkeys((row.network, row.box) for row in rows)
+    methods = [method for method in ALL_METHODS if any(row.method == method for row in rows)]
+    lines = [f"| questions to {100 * share:.0f} % | {' | '.join(methods)} |", "|---|" + "--:|" * len(methods)]
+    for case in cases:
+        here = [row for row in rows if (row.network, row.box) == case]
+        best = min(row.trace[-1][1] for row in here)
+        found = [[_or_never(row.questions_within(share, best)) for row in here if row.method == m] for m in methods]
+        lines.append(f"| {', '.join(case)} | {' | '.join(_spread(each) if each else '' for each in found)} |")
+    return [*lines, ""]
+
+
 def table(rows: list[Row], network: str, rule: str) -> list[str]:
     """Medians over the seeds, with the least and the most; a run that did not get there counts as more than all."""
     here = [row for row in rows if (row.network, row.box) == (network, rule)]
@@ -400,7 +413,8 @@ def main() -> None:
     )
     rows = measured(args.rows, grid)
     cases = dict.fromkeys((row.network, row.box) for row in rows)
-    page = "\n".join([*header(), *(line for case in cases for line in table(rows, *case))])
+    short = [line for share in (WITHIN[0], WITHIN[-1]) for line in summary(rows, share)]
+    page = "\n".join([*header(), *short, *(line for case in cases for line in table(rows, *case))])
     print(page)
     if args.output is not None:
         write_text(args.output, page)

@@ -44,7 +44,7 @@ class Believing:
 
     Ends after the last margin. All randomness from the generator. O(steps (V + E)) between two questions, a tenth of
     a second: for models that take less, other searches are better (docs/choosing.md). With a quarter of
-    the ``steps`` it needs up to six times the questions for the same plan.
+    the ``steps`` it needs up to nine times the questions for the same plan.
 
     Raises:
         UnknownNameError: ``prune`` is none of its four words.
