@@ -22,8 +22,9 @@ from torch import Tensor
 
 from fusecut.bonds import Bond
 from fusecut.explain.features import Floats, Ints, batch_of
-from fusecut.explain.gnn import ValidityModel, one_thread
+from fusecut.explain.gnn import ValidityModel
 from fusecut.ir import Graph, Group
+from fusecut.threads import one_thread
 
 Bools = NDArray[np.bool_]
 
