@@ -47,7 +47,7 @@ class TestLazyExact(SearcherContract):
 
 class TestBelieving(SearcherContract):
     def make(self) -> Searcher:
-        return Believing(steps=8, stale=2)
+        return Believing(steps=5, stale=1)
 
 
 class TestRandomSearch(SearcherContract):
