@@ -83,6 +83,13 @@ class Planned(NamedTuple):
     cost: Cost
 
 
+@dataclass(frozen=True)
+class Dearer:
+    """The answer to whoever set a limit: the group moves ``dram_bytes`` or more, above it, or cannot run."""
+
+    dram_bytes: int
+
+
 NEVER_BYTES: Final = 1 << 200
 """More than anything moves: what a group that cannot run costs."""
 

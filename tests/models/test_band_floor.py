@@ -106,7 +106,7 @@ def test_no_plan_of_the_model_moves_less_again_than_the_floor_says() -> None:
 
 def fewest_bands(graph: Graph, group: Group, rng: np.random.Generator) -> dict[int, int]:
     """Bytes -> the fewest bands that need no more than that, by trying every height and choice of part tensors."""
-    search = MODEL._search(graph, group, Machine(1 << 40))
+    search = MODEL._search(graph, group, Machine(1 << 40)).bands
     tensors = sorted({t for change in search.candidates[1] for t in change} | search.candidates[0])
     made = [t for i in bits(group) for t in graph.ops[i].outputs]
     some = frozenset(t for t in made if rng.random() < 0.5)
@@ -118,7 +118,7 @@ def fewest_bands(graph: Graph, group: Group, rng: np.random.Generator) -> dict[i
         if (slicing := search.slicings.of(frozenset(part))).valid
     ]
     found: dict[int, int] = {}
-    for images, height, count in search._sizes(search.facts.tables.size[search.facts.tables.clock(group)]):
+    for images, height, count in search.sizes():
         for kept in agains:
             rows = band_rows(search.facts.tables, group, height, kept)
             nbytes = min(search.peaks(slicing, rows, images)[0] for slicing in slicings)
@@ -130,7 +130,7 @@ def test_no_way_at_all_runs_a_group_in_fewer_bands_than_the_floor_says() -> None
     tried = tight = 0
     for graph, groups, rng in networks(range(60)):
         for group in groups[:2]:
-            search = MODEL._search(graph, group, Machine(1 << 40))
+            search = MODEL._search(graph, group, Machine(1 << 40)).bands
             if len({t for change in search.candidates[1] for t in change} | search.candidates[0]) > 7:
                 continue
             best = 1 << 60
@@ -145,7 +145,8 @@ def test_no_way_at_all_runs_a_group_in_fewer_bands_than_the_floor_says() -> None
 
 def needed(graph: Graph, group: Group) -> Iterator[tuple[int, int]]:
     """(the floor, the least of any choice of part tensors) for every height; nothing where choices are many."""
-    search = MODEL._search(graph, group, Machine(1 << 40))
+    least = MODEL._search(graph, group, Machine(1 << 40)).least
+    search = MODEL._search(graph, group, Machine(1 << 40)).bands
     ends, others = search.candidates
     tensors = sorted(ends.union(*others))
     if len(tensors) > 7:
@@ -153,10 +154,10 @@ def needed(graph: Graph, group: Group) -> Iterator[tuple[int, int]]:
     parts = (frozenset(part) for count in range(len(tensors) + 1) for part in combinations(tensors, count))
     slicings = [slicing for part in parts if (slicing := search.slicings.of(part)).valid]
     made = frozenset(t for i in bits(group) for t in graph.ops[i].outputs)
-    for images, height, count in search._sizes(search.facts.tables.size[search.facts.tables.clock(group)]):
+    for images, height, count in search.sizes():
         rows = [band_rows(search.facts.tables, group, height, again) for again in (frozenset[int](), made)]
         rows.append(band_rows(search.facts.tables, group, height, made.union(graph.reads(group))))
-        yield search.least(count), min(search.peaks(slicing, r, images)[0] for r in rows for slicing in slicings)
+        yield least(count), min(search.peaks(slicing, r, images)[0] for r in rows for slicing in slicings)
 
 
 def check_needs(seeds: range) -> list[float]:

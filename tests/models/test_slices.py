@@ -13,7 +13,7 @@ import fusecut as fc
 from fusecut.ir import Graph, Group, Op, Tensor, bits
 from fusecut.machine import Machine
 from fusecut.models import Brr
-from fusecut.models._band_search import BandSearch
+from fusecut.models._band_group import BandGroup
 from fusecut.models._bands import band_rows
 from fusecut.models._slices import Habits, Slicing, habits, weight_slice
 from fusecut.testing import Net
@@ -21,8 +21,8 @@ from fusecut.testing import Net
 SUMS, LOCAL, NEVER = Habits(True, "sum"), Habits(True, "local"), Habits(False, "no")
 
 
-def search_of(graph: Graph, group: Group | None = None) -> BandSearch:
-    return Brr()._search(graph, graph.everything if group is None else group, Machine(1 << 40))
+def search_of(graph: Graph, group: Group | None = None) -> BandGroup:
+    return Brr()._search(graph, graph.everything if group is None else group, Machine(1 << 40)).bands
 
 
 def slicing(graph: Graph, *part: int) -> Slicing:
@@ -204,7 +204,7 @@ def test_of_operands_that_come_one_after_the_other_the_widest_counts() -> None:
 # The choice --------------------------------------------------------------------------------------
 
 
-def lowest_peak(search: BandSearch, rows_per_band: int, again: frozenset[int]) -> tuple[int, int] | None:
+def lowest_peak(search: BandGroup, rows_per_band: int, again: frozenset[int]) -> tuple[int, int] | None:
     """(peak of the choice made, lowest peak of all choices); None where there are too many to try."""
     every = sorted({t for change in search.candidates[1] for t in change} | search.candidates[0])
     if len(every) > 8:

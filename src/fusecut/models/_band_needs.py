@@ -5,21 +5,17 @@ For two ops, one leading to the other, and everything in between: any group with
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fusecut.ir import Group, bits
+from fusecut.models._band_stages import Sizes, Stages, Traits
 from fusecut.models._bands import Tables
 from fusecut.models._bounds import RowBounds
-from fusecut.models._slices import Habits, weight_slice
+from fusecut.models._slices import Habits
 
-Sizes: TypeAlias = NDArray[np.int64]
-"""Bytes or rows, one for each range of band counts."""
-
-_FAR: Final = 1 << 60
 _EXACT: Final = 16
 """Band counts up to here have a range of their own; from here on ranges grow by a seventh."""
 
@@ -40,8 +36,9 @@ class BandNeeds:
     """Least bytes on chip by number of bands, for stretches of the graph."""
 
     def __init__(self, tables: Tables, habits: list[Habits], bounds: RowBounds) -> None:
-        self.tables, self.graph, self.habits, self.bounds = tables, tables.graph, habits, bounds
+        self.tables, self.graph, self.bounds = tables, tables.graph, bounds
         graph = self.graph
+        self.traits = Traits(graph, habits)
         batch = min(graph.tensors[op.outputs[0]].batch for op in graph.ops)
         most = max(tables.size) * max(graph.tensors[op.outputs[0]].batch for op in graph.ops)
         self.starts = band_ranges(most)
@@ -54,13 +51,29 @@ class BandNeeds:
         self._spans: dict[tuple[int, int], Sizes] = {}
         self._reached: dict[int, tuple[dict[int, Sizes], int]] = {}
         self._looked: dict[tuple[int, int, int], Sizes] = {}
-        self._slices = [self._least_slice(i) for i in range(len(graph))]
 
     def of(self, first: int, last: int) -> Sizes:
         """Bytes on chip in a group that holds both ops (or the one), at least."""
         graph = self.graph
         between = (graph.descendants[first] | 1 << first) & (graph.ancestors[last] | 1 << last)
-        return _Stretch(self, between, self._reach(first, last), last).most_with(first)
+        reach = self._reach(first, last)
+        made = {i: np.maximum(self._even[i], reach[i]) for i in bits(between)}
+        return Stages(self.traits, between, partial(self._rows, between, made, last), made, self.images).most_with(
+            first
+        )
+
+    def _rows(self, ops: Group, made: dict[int, Sizes], last: int, tensor: int) -> Sizes:
+        """Rows of a tensor that lie on chip if all of its channels do."""
+        graph = self.graph
+        rows = np.maximum(self.zero, self.bounds.rows(tensor, ops))
+        maker = graph.producer[tensor]
+        if maker in made:
+            rows = np.maximum(rows, made[maker])
+        for c in bits(graph.consumer_mask[tensor] & ops):
+            for k, t in enumerate(graph.ops[c].inputs):
+                if t == tensor:
+                    rows = np.maximum(rows, self.looked_at(c, k, last))
+        return rows
 
     def _first_bands(self) -> list[Sizes]:
         """Rows of each op that the first band makes, whatever the group, at least."""
@@ -112,290 +125,3 @@ class BandNeeds:
             _, end = self.tables.maps(index)[operand]
             self._looked[key] = np.maximum(self.span(index, operand), end[self._reached[last][0][index]])
         return self._looked[key]
-
-    def made(self, index: int, reach: dict[int, Sizes]) -> Sizes:
-        """Rows that an op makes in its largest band."""
-        most: Sizes = np.maximum(self._even[index], reach[index])
-        return most
-
-    def _least_slice(self, index: int) -> int:
-        op = self.graph.ops[index]
-        if not op.weight_bytes:
-            return 0
-        return min(weight_slice(self.graph, op, 1, summed) for summed in (False, True))
-
-
-class _Stretch:
-    """One stretch: tensors with their rows, and what each op works on."""
-
-    def __init__(self, needs: BandNeeds, ops: Group, reach: dict[int, Sizes], last: int) -> None:
-        self.needs, self.graph, self.ops, self.last = needs, needs.graph, ops, last
-        self.made = {i: needs.made(i, reach) for i in bits(ops)}
-        self._full: dict[int, Sizes] = {}
-        self._must: dict[int, bool] = {}
-        self._sums: dict[int, Sizes] = {}
-        tensors = dict.fromkeys(t for i in bits(ops) for t in self.graph.ops[i].inputs)
-        self._forked = [t for t in tensors if self.readers(t) & (self.readers(t) - 1)]
-        self._held = [t for t in tensors if t in self._forked or self._has_siblings(t)]
-
-    def most_with(self, first: int) -> Sizes:
-        """The most over stages that may hold more because of the first op; others are those of shorter stretches."""
-        graph, most = self.graph, self.needs.zero
-        near = 1 << first | self._divided(graph.succs[first] & self.ops)
-        for t in graph.ops[first].inputs:
-            if t in self._held:
-                near |= sum(1 << i for i in bits(self.ops) if self.readers(t) & ~graph.ancestors[i])
-        near, seen = self._touched(near, first)
-        for i in bits(near):
-            most = np.maximum(most, self._during(i))
-        for t in self._forked:
-            if t in seen or self.readers(t) & near:
-                most = np.maximum(most, self._split_up(t))
-        return most
-
-    def _divided(self, branches: Group) -> Group:
-        """Ops until several branches have come together, the op where they do included."""
-        graph, found = self.graph, 0
-        if not branches & (branches - 1):
-            return 0
-        for i in bits(self.ops):
-            if branches & ~graph.ancestors[i] or any(
-                branches & ~(graph.ancestors[p] | 1 << p) for p in bits(graph.preds[i] & self.ops)
-            ):
-                found |= 1 << i
-        return found
-
-    def _touched(self, near: Group, first: int) -> tuple[Group, set[int]]:
-        """Ops that have to do with tensors of the first op, also through ops that hand slices on; and these tensors."""
-        graph = self.graph
-        tensors = list(graph.ops[first].inputs + graph.ops[first].outputs)
-        seen, done = set(tensors), 0
-        while tensors:
-            t = tensors.pop()
-            maker = graph.producer[t]
-            touching = self.readers(t) | (1 << maker & self.ops if maker >= 0 else 0)
-            for i in bits(touching & ~done):
-                done |= 1 << i
-                if self.needs.habits[i].takes == "local":
-                    new = [t for t in graph.ops[i].inputs + graph.ops[i].outputs if t not in seen]
-                    seen.update(new)
-                    tensors += new
-        return near | done, seen
-
-    def readers(self, tensor: int) -> Group:
-        return self.graph.consumer_mask[tensor] & self.ops
-
-    def _has_siblings(self, tensor: int) -> bool:
-        maker = self.graph.producer[tensor]
-        return maker >= 0 and len(self.graph.ops[maker].outputs) > 1
-
-    def full(self, tensor: int) -> Sizes:
-        """Bytes of all channels of a tensor's rows."""
-        if tensor not in self._full:
-            needs, graph = self.needs, self.graph
-            facts = graph.tensors[tensor]
-            rows = np.maximum(needs.zero, needs.bounds.rows(tensor, self.ops))
-            maker = graph.producer[tensor]
-            if maker >= 0 and self.ops >> maker & 1:
-                rows = np.maximum(rows, self.made[maker])
-            for c in bits(self.readers(tensor)):
-                for k, t in enumerate(graph.ops[c].inputs):
-                    if t == tensor:
-                        rows = np.maximum(rows, needs.looked_at(c, k, self.last))
-            self._full[tensor] = rows * needs.images * facts.row_bytes
-        return self._full[tensor]
-
-    def must_be_full(self, tensor: int) -> bool:
-        """Whether no plan passes the tensor in slices."""
-        if tensor not in self._must:
-            self._must[tensor] = self._is_full(tensor)
-        return self._must[tensor]
-
-    def _is_full(self, tensor: int) -> bool:
-        graph, habits = self.graph, self.needs.habits
-        maker = graph.producer[tensor]
-        if maker >= 0 and self.ops >> maker & 1 and not habits[maker].makes:
-            return True
-        readers = self.readers(tensor)
-        if any(habits[i].takes == "no" for i in bits(readers)):
-            return True
-        for a in bits(readers):
-            for b in bits(readers & graph.descendants[a]):
-                between = (graph.descendants[a] | 1 << a) & graph.ancestors[b]
-                if any(habits[i].takes != "local" for i in bits(between)):
-                    return True
-        return False
-
-    def sums(self, index: int) -> Sizes:
-        """Bytes that an op sums up, and, where somebody reads it, the result that they become."""
-        summed, made = self._partial(index), self.graph.ops[index].outputs[0]
-        return summed + self.full(made) if self.readers(made) else summed
-
-    def _during(self, index: int) -> Sizes:
-        """What is there in the stage of one op."""
-        takes = self.needs.habits[index].takes
-        if takes == "local":
-            return self._operands(index) + self._results(index)
-        inputs = list(dict.fromkeys(self.graph.ops[index].inputs))
-        waiting, least = self._waiting(index), self.needs._slices[index]
-        own = self._all(inputs) + self._results(index) + waiting + least
-        if takes == "sum" and not self.must_be_full(inputs[0]):
-            first = self._partial(index) + np.maximum(self._upwards(inputs[0]), waiting) + least
-            own = np.minimum(own, np.maximum(first, self.sums(index) + waiting))
-        return own
-
-    def _all(self, tensors: Iterable[int]) -> Sizes:
-        """All channels of each tensor."""
-        total = self.needs.zero
-        for t in tensors:
-            total = total + self.full(t)
-        return total
-
-    def _operands(self, index: int) -> Sizes:
-        """What has to be there of the operands of an op that works channel by channel."""
-        inputs = list(dict.fromkeys(self.graph.ops[index].inputs))
-        must = [t for t in inputs if self.must_be_full(t)]
-        if self.graph.ops[index].kind == "concat":
-            every = self._all(inputs)
-            return every if must else np.minimum(every, self._joined(index))
-        held = least = self._all(must)
-        for t in inputs:
-            if t not in must:
-                least = np.maximum(least, np.minimum(held + self.full(t), self._upwards(t)))
-        return least
-
-    def _partial(self, index: int) -> Sizes:
-        if index not in self._sums:
-            op = self.graph.ops[index]
-            facts = self.graph.tensors[op.outputs[0]]
-            row_bits = facts.channels * facts.cols * op.bias_bits
-            self._sums[index] = -(-self.made[index] * self.needs.images * row_bits // 8)
-        return self._sums[index]
-
-    def _results(self, index: int) -> Sizes:
-        """What an op makes, beside its operands in full: results in full, or what follows from passing them on."""
-        total = self.needs.zero
-        for t in self.graph.ops[index].outputs:
-            if self.readers(t):
-                full = self.full(t)
-                total = total + (full if self.must_be_full(t) else np.minimum(full, self._downwards(t)))
-        return total
-
-    def _downwards(self, tensor: int) -> Sizes:
-        """What the stage of a part tensor holds because of those who read it."""
-        total, local = self.needs.zero, self.needs.zero
-        for i in bits(self.readers(tensor)):
-            takes = self.needs.habits[i].takes
-            if takes == "sum":
-                total = total + self._partial(i)
-            elif takes == "local":
-                local = np.maximum(local, self._results(i))
-            else:
-                return total + _FAR
-        return total + local
-
-    def _upwards(self, tensor: int) -> Sizes:
-        """What the stage of a part tensor holds because of how it is made."""
-        maker = self.graph.producer[tensor]
-        if maker < 0 or not self.ops >> maker & 1:
-            return self.needs.zero
-        if self.needs.habits[maker].takes == "local":
-            return self._operands(maker)
-        return self._all(dict.fromkeys(self.graph.ops[maker].inputs))
-
-    def _waiting(self, index: int) -> Sizes:
-        """What waits beside an op: what was there before it, or was made of that, and is needed after it.
-
-        Where somebody reads a tensor after the op, it waits itself. Where its other readers are neither before
-        nor after, it waits for one of them, or they have run: then something on the way from each waits.
-        """
-        graph, total = self.graph, self.needs.zero
-        before, after = graph.ancestors[index], graph.descendants[index]
-        used = set(graph.ops[index].inputs)
-        for t in self._held:
-            readers, maker = self.readers(t), graph.producer[t]
-            if t in used or not (readers & before or (maker >= 0 and (before & self.ops) >> maker & 1)):
-                continue
-            beside = readers & ~before & ~after & ~(1 << index)
-            if readers & after:
-                total = total + self.full(t)
-            elif beside:
-                ways = self.needs.zero
-                for b in bits(beside):
-                    ways = ways + self._narrowest(b, after, used)
-                total = total + np.minimum(self.full(t), ways)
-            used.add(t)
-        return total
-
-    def _joined(self, index: int) -> Sizes:
-        """What the stage of a concatenation of part operands holds: what their makers read in full, once each."""
-        whole: dict[int, None] = {}
-        least = self.needs.zero
-        for t in self.graph.ops[index].inputs:
-            maker = self.graph.producer[t]
-            if maker >= 0 and self.ops >> maker & 1:
-                if self.needs.habits[maker].takes != "local":
-                    whole.update(dict.fromkeys(self.graph.ops[maker].inputs))
-                else:
-                    least = np.maximum(least, self._upwards(t))
-        return np.maximum(least, self._all(whole))
-
-    def _split_up(self, tensor: int) -> Sizes:
-        """What is there when the last reader of a tensor works, whichever it is."""
-        graph, ops = self.graph, self.ops
-        readers = self.readers(tensor)
-        meet = ops
-        for c in bits(readers):
-            meet &= graph.descendants[c] | 1 << c
-        if not meet or all(self._in_line(c, readers) for c in bits(readers)):
-            return self.needs.zero
-        join = (meet & -meet).bit_length() - 1
-        held, used = self.full(tensor), {tensor}
-        for c in bits(readers & ~(1 << join)):
-            held = held + self._narrowest(c, 1 << join, used)
-        inputs = graph.ops[join].inputs
-        if graph.ops[join].kind == "concat" and self.needs.habits[join].takes == "local":
-            if not any(self.must_be_full(t) for t in inputs):
-                held = np.minimum(held, self._joined(join))
-        elif not all(self.must_be_full(t) for t in inputs):
-            held = np.minimum(
-                held, self._operands(join) if self.needs.habits[join].takes == "local" else self.needs.zero
-            )
-        if not self.must_be_full(tensor):
-            held = np.minimum(held, self._downwards(tensor))
-        return held
-
-    def _in_line(self, index: int, ops: Group) -> bool:
-        """Whether each of some ops comes before or after one of them."""
-        return not ops & ~(self.graph.ancestors[index] | self.graph.descendants[index] | 1 << index)
-
-    def _narrowest(self, first: int, ends: Group, used: set[int]) -> Sizes:
-        """The least tensor on a way from an op to one of ``ends``, or what its maker sums up.
-
-        The way is used from now on. Nothing where all ways lead through tensors that are used.
-        """
-        at = first
-        way: list[tuple[int, int]] = []
-        while not ends >> at & 1:
-            step = self._step(at, ends, used)
-            if step is None:
-                return self.needs.zero
-            way.append((step[0], at))
-            at = step[1]
-        used.update(t for t, _ in way)
-        least = self.needs.zero + _FAR
-        for t, maker in way:
-            least = np.minimum(least, self.full(t))
-            if self.needs.habits[maker].takes == "sum":
-                least = np.minimum(least, self._partial(maker))
-        return least
-
-    def _step(self, at: int, ends: Group, used: set[int]) -> tuple[int, int] | None:
-        """(tensor, reader) on a way to ``ends``."""
-        graph = self.graph
-        for t in graph.ops[at].outputs:
-            if t not in used:
-                for c in bits(self.readers(t)):
-                    if ends >> c & 1 or graph.descendants[c] & ends & self.ops:
-                        return t, c
-        return None

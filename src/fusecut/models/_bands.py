@@ -9,9 +9,9 @@ more from the lowest row that the next band looks at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from fusecut.ir import Graph, Group, bits
 from fusecut.ops import row_maps
 
 Rows: TypeAlias = NDArray[np.int64]
-"""One row number for each band."""
+"""Row numbers, one for each band or for each height of bands."""
 
 
 class Tables:
@@ -55,8 +55,7 @@ class Tables:
         return min(ends, key=lambda i: (self.size[i], i))
 
 
-@dataclass(frozen=True)
-class TensorRows:
+class TensorRows(NamedTuple):
     """Rows of one tensor over the bands, at most: ``halo`` wait between bands, ``tile`` more are there during one.
 
     ``moved`` rows are made or loaded in all, ``distinct`` of them for the first time, ``most`` in one band.
@@ -84,52 +83,86 @@ class BandRows:
     halo_bytes: int
 
 
-def band_rows(tables: Tables, group: Group, height: int, again: frozenset[int]) -> BandRows:
-    """Rows of every op and tensor of a group in bands of ``height`` rows. O(operands * bands).
+class RowTable:
+    """Rows of every tensor of a group in bands of several heights, one array entry for each height.
 
     ``again`` are tensors that are made (group inputs: read) once more where bands overlap.
+    O(operands * heights * bands) on arrays.
     """
-    graph = tables.graph
-    clock = tables.size[tables.clock(group)]
-    ends = np.minimum(np.arange(1, -(-clock // height) + 1, dtype=np.int64) * height, clock)
-    run = _Run(tables, group, ends, clock, again)
-    for i in sorted(bits(group), reverse=True):
-        run.op(i)
-    for t in graph.reads(group):
-        run.loader(t)
-    halo_bytes = sum(held.halo * graph.tensors[t].row_bytes for t, held in run.tensors.items())
-    return BandRows(height, len(ends), run.tensors, halo_bytes)
+
+    def __init__(self, tables: Tables, group: Group, heights: Sequence[int], again: frozenset[int]) -> None:
+        self.heights = tuple(heights)
+        graph = tables.graph
+        clock = tables.size[tables.clock(group)]
+        self.counts = [-(-clock // height) for height in heights]
+        steps = np.arange(1, max(self.counts) + 1, dtype=np.int64)
+        ends = np.minimum(np.array(heights, dtype=np.int64)[:, None] * steps, clock)
+        run = _Run(tables, group, ends, clock, again)
+        for i in sorted(bits(group), reverse=True):
+            run.op(i)
+        for t in graph.reads(group):
+            run.loader(t)
+        self.tensors = run.tensors
+        waiting = (held.halo * graph.tensors[t].row_bytes for t, held in run.tensors.items())
+        self.halo_bytes: Rows = sum(waiting, np.zeros(len(self.heights), np.int64))
+        self._lists: dict[int, list[list[int]]] = {}
+
+    def at(self, index: int) -> BandRows:
+        """The rows in bands of one of the heights."""
+        lists = self._lists = self._lists or {
+            t: [entries.tolist() for entries in held] for t, held in self.tensors.items()
+        }
+        tensors = {t: TensorRows(*(entries[index] for entries in held)) for t, held in lists.items()}
+        return BandRows(self.heights[index], self.counts[index], tensors, int(self.halo_bytes[index]))
+
+
+def band_rows(tables: Tables, group: Group, height: int, again: frozenset[int]) -> BandRows:
+    """Rows of every op and tensor of a group in bands of ``height`` rows: see :class:`RowTable`."""
+    return RowTable(tables, group, (height,), again).at(0)
+
+
+class RowArrays(NamedTuple):
+    """The fields of :class:`TensorRows`, an entry for each height."""
+
+    halo: Rows
+    tile: Rows
+    moved: Rows
+    distinct: Rows
+    most: Rows
 
 
 class _Run:
-    """Ops are visited downstream first, so that whoever reads a tensor is known before it."""
+    """Ops are visited downstream first, so that whoever reads a tensor is known before it.
+
+    Arrays have a line for each height. Lines of few bands go on with bands in which nothing is made.
+    """
 
     def __init__(self, tables: Tables, group: Group, ends: Rows, clock: int, again: frozenset[int]) -> None:
         self.tables, self.graph, self.group = tables, tables.graph, group
         self.ends, self.clock, self.again = ends, clock, again
         self.start: dict[int, Rows] = {}
         self.end: dict[int, Rows] = {}
-        self.tensors: dict[int, TensorRows] = {}
+        self.tensors: dict[int, RowArrays] = {}
 
     def op(self, index: int) -> None:
         op, size = self.graph.ops[index], self.tables.size[index]
         leaves = any(self.graph.leaves(t, self.group) for t in op.outputs)
         due = -(-self.ends * size // self.clock) if leaves else np.zeros_like(self.ends)
         needs = [self._needs(t) for t in op.outputs]
-        end = np.maximum.accumulate(np.maximum.reduce([due, *(past for _, past in needs)]))
+        end = np.maximum.accumulate(np.maximum.reduce([due, *(past for _, past in needs)]), axis=1)
         start = _before(end)
         if any(t in self.again for t in op.outputs):
             start = np.minimum.reduce([start, *(low for low, _ in needs)])
         self.start[index], self.end[index] = start, end
         for t, (low, _) in zip(op.outputs, needs, strict=True):
-            self.tensors[t] = _tensor_rows(start, end, low, t in self.again)
+            self.tensors[t] = _row_arrays(start, end, low, t in self.again)
 
     def loader(self, tensor: int) -> None:
         low, past = self._needs(tensor)
-        end = np.maximum.accumulate(past)
+        end = np.maximum.accumulate(past, axis=1)
         again = tensor in self.again
         start = np.minimum(_before(end), low) if again else _before(end)
-        self.tensors[tensor] = _tensor_rows(start, end, low, again)
+        self.tensors[tensor] = _row_arrays(start, end, low, again)
 
     def _needs(self, tensor: int) -> tuple[Rows, Rows]:
         """(lowest row that readers look at, one past the last), by band; no reader: past all rows, and 0."""
@@ -147,17 +180,20 @@ class _Run:
 
 
 def _before(end: Rows) -> Rows:
-    return np.concatenate((np.zeros(1, np.int64), end[:-1]))
+    before = np.zeros_like(end)
+    before[:, 1:] = end[:, :-1]
+    return before
 
 
-def _tensor_rows(start: Rows, end: Rows, low: Rows, again: bool) -> TensorRows:
+def _row_arrays(start: Rows, end: Rows, low: Rows, again: bool) -> RowArrays:
     """``low`` is what readers look at in each band; what is kept waits for the lowest of all later bands."""
-    waits = np.minimum.accumulate(low[::-1])[::-1]
-    halo = 0 if again else max(0, int((_before(end) - waits).max(initial=0)))
+    waits = np.minimum.accumulate(low[:, ::-1], axis=1)[:, ::-1]
+    zero = np.zeros(len(end), np.int64)
+    halo = zero if again else np.maximum((_before(end) - waits).max(axis=1), 0)
     first = start if again else np.minimum(waits, start)
     made = end - start
-    tile = int((end - first).max(initial=0)) - halo
-    return TensorRows(halo, max(0, tile), int(made.sum()), int(end[-1]), int(made.max(initial=0)))
+    tile = np.maximum((end - first).max(axis=1) - halo, 0)
+    return RowArrays(halo, tile, made.sum(axis=1), end[:, -1], np.maximum(made.max(axis=1), 0))
 
 
 def distinct_heights(rows: int) -> Iterable[int]:

@@ -23,7 +23,8 @@ from fusecut.errors import MachineError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.models._band_floor import BandFloor
-from fusecut.models._band_search import BandFacts, BandSearch
+from fusecut.models._band_group import BandFacts
+from fusecut.models._band_search import BandSearch
 from fusecut.models._shapes import Shape, moved
 from fusecut.models.lbdf import LineBuffer
 from fusecut.objective import Objective, tariff
