@@ -202,6 +202,26 @@ def unbeaten(ways: Iterable[Planned]) -> tuple[Planned, ...]:
     return tuple(kept)
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """A cost model that saves itself work where only cheap plans matter; optional."""
+
+    def plan_within(
+        self, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+    ) -> Planned | Infeasible | Dearer:
+        """What ``plan`` says, or, where that moves more than ``limit_bytes``, perhaps just so."""
+        ...
+
+
+def planned_within(
+    model: CostModel, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+) -> Planned | Infeasible | Dearer:
+    """A model's answer where plans that move more than ``limit_bytes`` do not matter."""
+    if isinstance(model, Limited):
+        return model.plan_within(graph, group, machine, limit_bytes)
+    return model.plan(graph, group, machine)
+
+
 class Holdings(NamedTuple):
     """What a group holds on chip: bytes of each tensor, and of each op (weights, partial results)."""
 

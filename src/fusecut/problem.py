@@ -8,7 +8,18 @@ from typing import Protocol, runtime_checkable
 from numpy.random import Generator
 
 from fusecut.bonds import random_parts
-from fusecut.cost import NO_COST, Cost, CostModel, Holdings, Infeasible, Planned, chosen_by, holdings_of
+from fusecut.cost import (
+    NO_COST,
+    Cost,
+    CostModel,
+    Dearer,
+    Holdings,
+    Infeasible,
+    Planned,
+    chosen_by,
+    holdings_of,
+    planned_within,
+)
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.objective import Objective, Prices
@@ -69,6 +80,7 @@ class Problem:
         self.fallbacks = 0
         self.buffer_floor = self.model.buffer_floor(self.graph, machine)
         self._planned: dict[Group, Planned | Infeasible] = {}
+        self._dearer: dict[Group, int] = {}
         self._parts: dict[Group, tuple[Group, ...]] = {}
         self._given_up: set[Group] = set()
 
@@ -157,6 +169,24 @@ class Problem:
         """The group's share of the rank of a plan; None if it cannot run."""
         planned = self.plan(group)
         return None if isinstance(planned, Infeasible) else self.rank_of(group, planned.cost)
+
+    def rank_within(self, group: Group, limit: int) -> int | None:
+        """The rank of a group where it is at most ``limit``, and else something above the limit; None if it cannot run.
+
+        A model may save itself the work of pricing what is above; then it is asked again if the limit rises.
+        """
+        per_byte = self.prices.tariff.per_byte
+        if group in self._planned or not per_byte:
+            return self.rank(group)
+        most = limit // per_byte
+        if self._dearer.get(group, 0) <= most:
+            self.evaluations += 1
+            answer = planned_within(self.model, self.graph, group, self.machine, most)
+            if not isinstance(answer, Dearer):
+                self._planned[group] = answer
+                return self.rank(group)
+            self._dearer[group] = answer.dram_bytes
+        return self.prices.rank(group, self._dearer[group])
 
     def rank_of(self, group: Group, cost: Cost) -> int:
         """The rank of a group that runs at this cost."""

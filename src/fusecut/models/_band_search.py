@@ -63,17 +63,12 @@ class BandSearch:
         self.touched = self.graph.touch_once_bytes(group)
         self.least = facts.floor(capacity).need_bytes(group)
 
-    def run(self) -> Planned | Infeasible:
-        """The best plan, or how many bytes the smallest one needs."""
-        best = self._best(None)
-        return self._refusal() if best is None else self.planned(best, self.channels)
-
     def within(self, limit_bytes: int) -> Planned | Dearer:
-        """The best plan if it moves no more than so many bytes."""
+        """The best plan, if it moves no more than so many bytes."""
         best = self._best(limit_bytes - self.touched)
         return Dearer(limit_bytes + 1) if best is None else self.planned(best, self.channels)
 
-    def _best(self, limit_bytes: int | None) -> _Choice | None:
+    def _best(self, limit_bytes: int) -> _Choice | None:
         """The best of all ways that move no more than so many bytes again; None if there is none.
 
         Every banding is queued with the least it may cost; the most promising one is looked at more closely
@@ -84,7 +79,7 @@ class BandSearch:
         for order, banding in enumerate(self.bands.bandings):
             least = self.least(banding.number)
             again = self._streamed(banding, least)
-            if least <= self.capacity and (limit_bytes is None or again <= limit_bytes):
+            if least <= self.capacity and again <= limit_bytes:
                 options.append(_Option(self._key(again, 0, 0, order), order, 0, banding, None))
         heapify(options)
         while options:
@@ -100,7 +95,7 @@ class BandSearch:
         """Bytes of weights that pass again where so many bytes are not free for them."""
         return (banding.number - 1) * max(0, self.weights - self.capacity + nbytes)
 
-    def _further(self, option: _Option, limit_bytes: int | None) -> _Option | None:
+    def _further(self, option: _Option, limit_bytes: int) -> _Option | None:
         """A closer look: the rows of the bands and what they hold at least; the peak; the layout, which decides.
 
         None where the bands do not fit, gain nothing, or move more than the limit.
@@ -120,7 +115,7 @@ class BandSearch:
         if nbytes <= self.capacity and known == 2:
             choice = self._choice(banding)
             again, nbytes = choice.moved[0], choice.nbytes
-        if nbytes > self.capacity or (limit_bytes is not None and again > limit_bytes):
+        if nbytes > self.capacity or again > limit_bytes:
             return None
         return _Option(self._key(again, overlap.recomputed_macs, nbytes, order), order, known + 1, banding, choice)
 
@@ -242,7 +237,8 @@ class BandSearch:
             channels //= 2
         return planned
 
-    def _refusal(self) -> Infeasible:
+    def refusal(self) -> Infeasible:
+        """How many bytes the smallest plan needs, where none fits."""
         names = f"{len(self.ops)} ops" if len(self.ops) > 1 else repr(self.graph.ops[self.ops[0]].name)
         where = f"no band is low enough for {names}"
         levers: tuple[str, ...] = ("a cut inside the group",) if len(self.ops) > 1 else ()

@@ -155,9 +155,20 @@ class Stages:
         waiting, least = self._waiting(index), self.traits.slices[index]
         own = self._all(inputs) + self._results(index) + waiting + least
         if takes == "sum" and not self.must_be_full(inputs[0]):
-            first = self._partial(index) + np.maximum(self._upwards(inputs[0]), waiting) + least
-            own = np.minimum(own, np.maximum(first, self.sums(index) + waiting))
+            own = np.minimum(own, self._summing(index, inputs[0], waiting))
         return own
+
+    def _summing(self, index: int, operand: int, waiting: Sizes) -> Sizes:
+        """What is there if an op sums up slices of its operand, as all that sum it up do; first those, then results."""
+        least = self.traits.slices[index]
+        upwards = self._upwards(operand)
+        first = (
+            np.maximum(self._downwards(operand) + upwards, self._partial(index) + np.maximum(upwards, waiting)) + least
+        )
+        summing = (i for i in bits(self.readers(operand)) if self.habits[i].takes == "sum")
+        then = np.maximum(sum((self.sums(i) for i in summing), self.zero), self.sums(index) + waiting)
+        most: Sizes = np.maximum(first, then)
+        return most
 
     def _all(self, tensors: Iterable[int]) -> Sizes:
         """All channels of each tensor."""

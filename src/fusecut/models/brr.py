@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
-from fusecut.cost import Holdings, Infeasible, Planned, unbeaten
+from fusecut.cost import NEVER_BYTES, Dearer, Holdings, Infeasible, Planned, unbeaten
 from fusecut.errors import MachineError
-from fusecut.ir import Graph, Group, bits
+from fusecut.ir import Graph, Group, bits, mask_of
 from fusecut.machine import Machine
 from fusecut.models._band_floor import BandFloor
 from fusecut.models._band_group import BandFacts
@@ -30,8 +30,8 @@ from fusecut.models.lbdf import LineBuffer
 from fusecut.objective import Objective, tariff
 
 _Key: TypeAlias = tuple[Machine, tuple[int, ...]]
-_Answer: TypeAlias = tuple[Shape, Planned | Infeasible]
-"""The first group of its shape, and how it runs in bands on a machine."""
+_Answer: TypeAlias = tuple[Shape, Planned | Dearer]
+"""The first group of its shape, and how it runs in bands on a machine, or what it moves at least."""
 
 
 @dataclass(frozen=True)
@@ -75,29 +75,44 @@ class Brr:
         are resident; of equally good ones the smallest buffer. O(sqrt(rows)) heights, each with a choice
         of part tensors: O(ops^2) layouts. Of groups that look the same only the first is searched.
         """
-        streamed = self.lines.plan(graph, group, machine)
-        if isinstance(streamed, Planned) and streamed.schedule.passes == 1:
+        answer = self._plan(graph, group, machine, NEVER_BYTES)
+        if isinstance(answer, Dearer):
+            return self._search(graph, group, machine).refusal()
+        return answer
+
+    def plan_within(
+        self, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+    ) -> Planned | Infeasible | Dearer:
+        """The same where it moves at most ``limit_bytes``: only bands that may are looked at."""
+        return self._plan(graph, group, machine, limit_bytes)
+
+    def _plan(self, graph: Graph, group: Group, machine: Machine, limit_bytes: int) -> Planned | Infeasible | Dearer:
+        streamed, per_byte = self.lines.plan(graph, group, machine), tariff(self.objective, machine).per_byte
+        if isinstance(streamed, Planned):
+            if streamed.schedule.passes == 1:
+                return streamed
+            limit_bytes = (
+                min(limit_bytes, self._rank_by(graph, machine)(streamed) // per_byte) if per_byte else limit_bytes
+            )
+        elif streamed.resource != "buffer":
             return streamed
-        if isinstance(streamed, Infeasible) and streamed.resource != "buffer":
-            return streamed
-        banded = self._banded(graph, group, machine)
+        banded = self._banded(graph, group, machine, limit_bytes)
         if isinstance(streamed, Infeasible):
             return banded
-        return streamed if isinstance(banded, Infeasible) else min(streamed, banded, key=self._rank_by(graph, machine))
+        return streamed if isinstance(banded, Dearer) else min(streamed, banded, key=self._rank_by(graph, machine))
 
-    def _banded(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
-        """The best plan in bands; that of a group that looks the same, where one is known."""
+    def _banded(self, graph: Graph, group: Group, machine: Machine, limit_bytes: int) -> Planned | Dearer:
+        """The best plan in bands within a limit; that of a group that looks the same, where one is known."""
         shape = self.lines.shapes(graph).of(group)
         known = self._answers.setdefault(graph, {})
         key = machine, shape.key
-        if key not in known:
-            known[key] = shape, self._search(graph, group, machine).run()
-        first, banded = known[key]
-        if first.ops == shape.ops:
+        first, banded = known.get(key, (shape, Dearer(0)))
+        if isinstance(banded, Dearer) and banded.dram_bytes <= limit_bytes:
+            banded = self._search(graph, mask_of(first.ops), machine).within(limit_bytes)
+            known[key] = first, banded
+        if isinstance(banded, Dearer) or first.ops == shape.ops:
             return banded
-        if isinstance(banded, Planned):
-            return Planned(moved(banded.schedule, first, shape), banded.cost)
-        return banded if len(shape.ops) > 1 else self._search(graph, group, machine).run()
+        return Planned(moved(banded.schedule, first, shape), banded.cost)
 
     def ways(self, graph: Graph, group: Group, machine: Machine) -> tuple[Planned, ...]:
         """Line buffers where everything moves once; else all that bands, or two passes, can trade bytes for MACs."""

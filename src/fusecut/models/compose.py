@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from fusecut.cost import (
     BufferFloor,
     CostModel,
+    Dearer,
     Holdings,
     Infeasible,
     NoFloor,
     Planned,
     chosen_by,
     holdings_of,
+    planned_within,
     unbeaten,
     ways_of,
 )
@@ -46,6 +48,14 @@ class WithFallback:
         if isinstance(planned, Infeasible) and not group & (group - 1):
             return self.fallback.plan(graph, group, machine)
         return planned
+
+    def plan_within(
+        self, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+    ) -> Planned | Infeasible | Dearer:
+        """The scheme's answer; about a single op, that of :meth:`plan`."""
+        if group & (group - 1):
+            return planned_within(self.scheme, graph, group, machine, limit_bytes)
+        return self.plan(graph, group, machine)
 
     def ways(self, graph: Graph, group: Group, machine: Machine) -> Sequence[Planned]:
         """Those of the scheme; where it has none for a single op, those of the fallback."""
@@ -98,6 +108,14 @@ class Cheapest:
             if _price(planned, macs, prices) < _price(best, macs, prices):
                 best = planned
         return best
+
+    def plan_within(
+        self, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+    ) -> Planned | Infeasible | Dearer:
+        """The answer of the only scheme; with several, and about a single op, that of :meth:`plan`."""
+        if len(self.schemes) == 1 and group & (group - 1):
+            return planned_within(self.schemes[0], graph, group, machine, limit_bytes)
+        return self.plan(graph, group, machine)
 
     def ways(self, graph: Graph, group: Group, machine: Machine) -> Sequence[Planned]:
         """Those of all schemes together."""

@@ -198,7 +198,7 @@ class AStar:
         self, problem: Problem, reach: Reach | None = None, price: Callable[[Group], int | None] | None = None
     ) -> None:
         self.problem = problem
-        self.price = price or problem.rank
+        self.price = price
         reach = reach or Reach(problem)
         cuts = ForcedCuts(problem, reach)
         self.lattice = Lattice(problem, reach, cuts)
@@ -314,10 +314,12 @@ class AStar:
         """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue."""
         if label.verified:
             return True
-        price = self._price(label.group)
+        before = self.settled[label.parent].reached
+        worth = None if self.best is None else self.best - before - (label.bound - label.reached)
+        price = self._price(label.group, worth)
         if price is None:
             return False
-        reached = self.settled[label.parent].reached + price
+        reached = before + price
         if reached > label.reached:
             bound = reached + label.bound - label.reached
             if self.best is None or bound < self.best:
@@ -325,8 +327,12 @@ class AStar:
             return False
         return True
 
-    def _price(self, group: Group) -> int | None:
-        rank = self.price(group)
+    def _price(self, group: Group, limit: int | None = None) -> int | None:
+        """What a group adds to the score of a label; where that is above ``limit``, perhaps a bound above it."""
+        if self.price is not None or limit is None:
+            rank = (self.price or self.problem.rank)(group)
+        else:
+            rank = self.problem.rank_within(group, limit // self.scale)
         return None if rank is None else rank * self.scale + 1
 
 
