@@ -22,6 +22,9 @@ AttrValue: TypeAlias = int | float | str | bool | tuple[int, ...]
 Attrs: TypeAlias = Mapping[str, AttrValue]
 
 
+_Traffic: TypeAlias = tuple[int, tuple[tuple[int, int, int], ...], tuple[tuple[int, int], ...]]
+"""Bytes of weights; (tensor, mask of its maker, bytes) read; (mask of readers, bytes) made."""
+
 _KIND_COLUMNS = (Column("kind", "left"), Column("ops"), Column("MACs"), Column("weights B"))
 
 
@@ -271,8 +274,39 @@ class Graph:
 
     def touch_once_bytes(self, group: Group) -> int:
         """Every tensor that enters or leaves the group, and every weight of it, once."""
-        moved = sum(self.tensors[t].nbytes for t in (*self.reads(group), *self.writes(group)))
-        return moved + sum(self.ops[i].weight_bytes for i in bits(group))
+        moved, outside, read = 0, ~group, set[int]()
+        for i in bits(group):
+            nbytes, inputs, outputs = self._traffic[i]
+            moved += nbytes
+            for t, makers, nbytes in inputs:
+                if makers & outside and t not in read:
+                    read.add(t)
+                    moved += nbytes
+            for readers, nbytes in outputs:
+                if readers & outside:
+                    moved += nbytes
+        return moved
+
+    @cached_property
+    def _traffic(self) -> tuple[_Traffic, ...]:
+        """For each op its weights; tensors it reads with who makes them; whoever reads what it makes; and their bytes.
+
+        The world outside is an op after all others: it makes network inputs, and reads what nobody else does.
+        """
+        world = 1 << len(self.ops)
+        sizes = [t.nbytes for t in self.tensors]
+        makers = [world if op < 0 else 1 << op for op in self.producer]
+        readers = [
+            mask | world if t in self.output_set or not mask else mask for t, mask in enumerate(self.consumer_mask)
+        ]
+        return tuple(
+            (
+                op.weight_bytes,
+                tuple((t, makers[t], sizes[t]) for t in dict.fromkeys(op.inputs)),
+                tuple((readers[t], sizes[t]) for t in op.outputs),
+            )
+            for op in self.ops
+        )
 
     def leaves(self, tensor: int, group: Group) -> bool:
         """Whether a tensor made inside the group must be written to DRAM."""
