@@ -1,19 +1,21 @@
 """What a group that may run in bands moves again at least, told from its ops.
 
 For two ops, one leading to the other, :mod:`fusecut.models._band_needs` says how many bytes any group that
-holds both has on chip, by the number of bands: need(n). Weights that stay on chip have only the rest of the
-buffer; those that do not fit in there pass in every band::
+holds both has on chip at some time, by the number of bands; need(n) is the most over all such pairs of the group's
+ops. Rows that bands share are all kept or all made again. Kept, they are on chip all the time, so their least
+number adds up over the group: need(n) is the lesser of both ways. Weights that stay on chip have only the rest of
+the buffer; those that do not fit in there pass in every band::
 
     again(G) >= min over n of (n - 1) * max(0, weights - capacity + need(n))     where need(n) <= capacity
 
-need is the most over all such pairs of the group's ops. Weights and need only grow with the group, and a
-group made of two pays at least what both pay: each of their needs is at most the capacity.
+Weights and need only grow with the group, and a group made of two pays at least what both pay: each of their
+needs is at most the capacity.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final, NamedTuple
 
 from fusecut.cost import NEVER_BYTES
@@ -28,21 +30,35 @@ _LONGEST: Final = 20
 """Ops between two that are looked at; of longer stretches only the end, as time and recursion grow with the length."""
 
 _FIELD: Final = (1 << 64) - 1
-_RING, _PROFILE = 64, 128
+_RING, _HALO, _PROFILE = 64, 128, 192
 """Where the numbers of a mark begin."""
 
 
-class _Profile(NamedTuple):
-    """What is needed on chip by number of bands, up to the capacity, and the counts worth a look."""
+class _Need(NamedTuple):
+    """Bytes on chip in ``more`` bands beyond one: whatever is done about shared rows; beside halos; if none is kept."""
 
-    needs: tuple[int, ...]
-    ways: tuple[tuple[int, int], ...]
+    more: int
+    any_way: int
+    kept: int
+    again: int
+
+    def with_halos(self, nbytes: int) -> int:
+        """Where so many bytes wait from band to band. One band keeps nothing for the next."""
+        return min(max(self.any_way, self.kept + nbytes), self.again) if self.more else self.any_way
+
+
+class _Profile(NamedTuple):
+    """What is needed on chip, by number of bands, up to the capacity; and the counts worth a look."""
+
+    needs: tuple[_Need, ...]
+    ways: tuple[_Need, ...]
 
 
 class BandFloor:
     """The floor of groups that run with all weights resident (``fits`` is their floor), or in bands.
 
-    A mark is the number of a profile (what bands need on chip), the mark of ``fits``, and the bytes of weights.
+    A mark is the number of a profile (what bands need on chip), the bytes of halos, the mark of ``fits``, and the
+    bytes of weights.
     """
 
     def __init__(self, needs: BandNeeds, lines: RingFloor, capacity: int) -> None:
@@ -50,11 +66,14 @@ class BandFloor:
         self.graph = needs.graph
         self._weights = [op.weight_bytes for op in self.graph.ops]
         self._profiles: list[_Profile] = []
+        self._needs: list[tuple[int, ...]] = []
         self._numbers: dict[tuple[int, ...], int] = {}
         self._merged: dict[tuple[int, int], int] = {}
         self._pairs: dict[tuple[int, int], int] = {}
-        self._nothing = self._number((0,) * len(needs.starts))
-        self._never = self._number((capacity + 1,) * len(needs.starts))
+        self._alike: dict[Hashable, int] = {}
+        self._sharing: dict[int, Group] = {}
+        self._nothing = self._number((0,) * (3 * len(needs.starts)))
+        self._never = self._number((capacity + 1,) * (3 * len(needs.starts)))
         self.start = (self._nothing << _PROFILE) + (lines.start << _RING)
 
     def extend(self, group: Group, mark: int, op: int) -> int:
@@ -70,33 +89,72 @@ class BandFloor:
             last = below.bit_length() - 1
             below &= ~(graph.ancestors[last] | 1 << last)
             number = self._merge(number, self.pair(op, last))
-        return (number << _PROFILE) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
+        halos = (mark >> _HALO & _FIELD) + self._more_halos(group, op)
+        return (number << _PROFILE) + (halos << _HALO) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
 
     def again_bytes(self, mark: int, capacity_bytes: int) -> int:
         """Nothing where line buffers may fit; else weights that do not fit, in all bands but the first."""
         if mark >> _RING & _FIELD <= capacity_bytes:
             return 0
-        over = (mark & _FIELD) - capacity_bytes
-        least = NEVER_BYTES
-        for more, need in self._profiles[mark >> _PROFILE].ways:
+        over, least = (mark & _FIELD) - capacity_bytes, NEVER_BYTES
+        for more, need in self._options(mark):
             least = min(least, more * (over + need) if over + need > 0 else 0)
         return least
 
     def bands(self, group: Group) -> int:
         """Bands that a group needs at least; :data:`NEVER` where it cannot run in bands."""
-        ways = self._profiles[self._whole(group)].ways
-        return ways[0][0] + 1 if ways else NEVER
+        return min((more + 1 for more, _ in self._options(self._whole(group))), default=NEVER)
 
     def need_bytes(self, group: Group) -> Callable[[int], int]:
         """Bytes on chip at least if a group runs in so many bands; more than the capacity if it cannot."""
-        needs, starts = self._profiles[self._whole(group)].needs, self.needs.starts
-        return lambda count: needs[bisect_right(starts, count) - 1]
+        mark, starts = self._whole(group), self.needs.starts
+        needs, halos = self._profiles[mark >> _PROFILE].needs, mark >> _HALO & _FIELD
+        return lambda count: needs[bisect_right(starts, count) - 1].with_halos(halos)
+
+    def _options(self, mark: int) -> list[tuple[int, int]]:
+        """(bands beyond one, bytes on chip) that the buffer may allow."""
+        halos, room = mark >> _HALO & _FIELD, self.capacity
+        needs = ((way.more, way.with_halos(halos)) for way in self._profiles[mark >> _PROFILE].ways)
+        return [option for option in needs if option[1] <= room]
 
     def _whole(self, group: Group) -> int:
         mark, seen = self.start, 0
         for i in bits(group):
             mark, seen = self.extend(seen, mark, i), seen | 1 << i
-        return mark >> _PROFILE
+        return mark
+
+    # Rows that wait between bands ---------------------------------------------------------------
+
+    def _more_halos(self, group: Group, op: int) -> int:
+        """Bytes of rows that wait between bands because an op joins a group: for itself and its readers.
+
+        They wait for an op that is never done in one band: where it and an op before it cannot be.
+        """
+        halos = self.needs.halos
+        after, changed = group | 1 << op, [op] if halos[op] else []
+        changed += [c for c in bits(self.graph.succs[op] & group) if halos[c] and not self._shares(c, group)]
+        tensors = dict.fromkeys(t for c in changed if self._shares(c, after) for t in halos[c])
+        row_bytes = self.graph.tensors
+        return sum((self._halo(t, after) - self._halo(t, group)) * row_bytes[t].row_bytes for t in tensors)
+
+    def _halo(self, tensor: int, group: Group) -> int:
+        """Rows of a tensor that wait for one of its readers at least."""
+        halos, readers = self.needs.halos, self.graph.consumer_mask[tensor] & group
+        return max(
+            (halos[c][tensor] for c in bits(readers) if tensor in halos[c] and self._shares(c, group)), default=0
+        )
+
+    def _shares(self, op: int, group: Group) -> bool:
+        """Whether an op works in several bands, as all its rows do not fit beside one of its predecessors."""
+        if op not in self._sharing:
+            preds = [p for p in bits(self.graph.preds[op]) if self._too_large(p, op)]
+            self._sharing[op] = sum(1 << p for p in preds) | (self._too_large(op, op) << op)
+        return bool(self._sharing[op] & (group | 1 << op))
+
+    def _too_large(self, first: int, last: int) -> bool:
+        return self._profiles[self.pair(first, last)].needs[0].any_way > self.capacity
+
+    # What stages hold -----------------------------------------------------------------------------
 
     def pair(self, first: int, last: int) -> int:
         """The profile of all groups that hold two ops, or the one: of what lies between, and of each part of it.
@@ -104,27 +162,33 @@ class BandFloor:
         Of more than :data:`_LONGEST` ops between, that of the last ones.
         """
         known = self._pairs.get((first, last))
-        if known is None and (near := self._near(first, last)):
-            known = self._pairs[first, last] = self._from_heads(self._nothing, near, last)
         if known is None:
-            graph = self.graph
-            known = self._nothing
-            after = graph.succs[first] & (graph.ancestors[last] | 1 << last) if first != last else 0
-            before = graph.preds[last] & (graph.descendants[first] | 1 << first) if first != last else 0
-            for i in bits(after):
-                known = self._merge(known, self.pair(i, last))
-                if known == self._never:
-                    break
-            for i in bits(before):
-                if known == self._never:
-                    break
-                known = self._merge(known, self.pair(first, i))
-            if known != self._never:
-                limit = self.capacity + 1
-                own = tuple(min(need, limit) for need in self.needs.of(first, last).tolist())
-                known = self._merge(known, self._number(own))
+            near = self._near(first, last)
+            if near:
+                known = self._from_heads(self._nothing, near, last)
+            else:
+                key = self.needs.key(first, last)
+                known = self._alike.get(key)
+                if known is None:
+                    known = self._alike[key] = self._parts(first, last, key)
             self._pairs[first, last] = known
         return known
+
+    def _parts(self, first: int, last: int, key: Hashable) -> int:
+        graph, known = self.graph, self._nothing
+        after = graph.succs[first] & (graph.ancestors[last] | 1 << last) if first != last else 0
+        before = graph.preds[last] & (graph.descendants[first] | 1 << first) if first != last else 0
+        for i in bits(after):
+            known = self._merge(known, self.pair(i, last))
+            if known == self._never:
+                return known
+        for i in bits(before):
+            known = self._merge(known, self.pair(first, i))
+            if known == self._never:
+                return known
+        limit = self.capacity + 1
+        own = tuple(min(need, limit) for need in self.needs.of(first, last, key))
+        return self._merge(known, self._number(own))
 
     def _from_heads(self, number: int, ops: Group, last: int) -> int:
         """A profile merged with that of each pair of an op that no other of ``ops`` leads to, and ``last``."""
@@ -148,12 +212,20 @@ class BandFloor:
         number = self._numbers.get(needs)
         if number is None:
             number = self._numbers[needs] = len(self._profiles)
-            ways: list[tuple[int, int]] = []
-            for start, need in zip(self.needs.starts, needs, strict=True):
-                if need <= self.capacity and (not ways or need < ways[-1][1]):
-                    ways.append((start - 1, need))
-            self._profiles.append(_Profile(needs, tuple(ways)))
+            parts = (needs[k :: len(self.needs.starts)] for k in range(len(self.needs.starts)))
+            rows = tuple(_Need(start - 1, *part) for start, part in zip(self.needs.starts, parts, strict=True))
+            self._needs.append(needs)
+            self._profiles.append(_Profile(rows, self._worth(rows)))
         return number
+
+    def _worth(self, needs: tuple[_Need, ...]) -> tuple[_Need, ...]:
+        """Numbers of bands that need less, in some way, than fewer bands do."""
+        ways: list[_Need] = []
+        for need in needs:
+            beaten = any(w.any_way <= need.any_way and w.kept <= need.kept and w.again <= need.again for w in ways)
+            if need.any_way <= self.capacity and not beaten:
+                ways.append(need)
+        return tuple(ways)
 
     def _merge(self, one: int, other: int) -> int:
         """The number of the profile that needs what either needs."""
@@ -164,6 +236,6 @@ class BandFloor:
         key = (one, other) if one < other else (other, one)
         number = self._merged.get(key)
         if number is None:
-            both = tuple(map(max, self._profiles[one].needs, self._profiles[other].needs))
+            both = tuple(map(max, self._needs[one], self._needs[other]))
             number = self._merged[key] = self._number(both)
         return number
