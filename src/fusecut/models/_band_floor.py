@@ -72,6 +72,7 @@ class BandFloor:
         self._pairs: dict[tuple[int, int], int] = {}
         self._alike: dict[Hashable, int] = {}
         self._sharing: dict[int, Group] = {}
+        self._known_options: dict[int, list[tuple[int, int]]] = {}
         self._nothing = self._number((0,) * (3 * len(needs.starts)))
         self._never = self._number((capacity + 1,) * (3 * len(needs.starts)))
         self.start = (self._nothing << _PROFILE) + (lines.start << _RING)
@@ -113,9 +114,13 @@ class BandFloor:
 
     def _options(self, mark: int) -> list[tuple[int, int]]:
         """(bands beyond one, bytes on chip) that the buffer may allow."""
-        halos, room = mark >> _HALO & _FIELD, self.capacity
-        needs = ((way.more, way.with_halos(halos)) for way in self._profiles[mark >> _PROFILE].ways)
-        return [option for option in needs if option[1] <= room]
+        key = mark >> _HALO
+        known = self._known_options.get(key)
+        if known is None:
+            halos, ways = key & _FIELD, self._profiles[mark >> _PROFILE].ways
+            needs = [(way.more, way.with_halos(halos)) for way in ways]
+            known = self._known_options[key] = [option for option in needs if option[1] <= self.capacity]
+        return known
 
     def _whole(self, group: Group) -> int:
         mark, seen = self.start, 0
