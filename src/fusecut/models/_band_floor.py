@@ -15,12 +15,13 @@ needs is at most the capacity.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Hashable
-from typing import Final, NamedTuple
+from collections.abc import Callable
+from typing import Final
 
 from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Group, bits
 from fusecut.models._band_needs import BandNeeds
+from fusecut.models._band_profiles import NEVER_FITS, NOTHING, Profiles
 from fusecut.models._bounds import RingFloor
 
 NEVER: Final = 1 << 40
@@ -34,26 +35,6 @@ _RING, _HALO, _PROFILE = 64, 128, 192
 """Where the numbers of a mark begin."""
 
 
-class _Need(NamedTuple):
-    """Bytes on chip in ``more`` bands beyond one: whatever is done about shared rows; beside halos; if none is kept."""
-
-    more: int
-    any_way: int
-    kept: int
-    again: int
-
-    def with_halos(self, nbytes: int) -> int:
-        """Where so many bytes wait from band to band. One band keeps nothing for the next."""
-        return min(max(self.any_way, self.kept + nbytes), self.again) if self.more else self.any_way
-
-
-class _Profile(NamedTuple):
-    """What is needed on chip, by number of bands, up to the capacity; and the counts worth a look."""
-
-    needs: tuple[_Need, ...]
-    ways: tuple[_Need, ...]
-
-
 class BandFloor:
     """The floor of groups that run with all weights resident (``fits`` is their floor), or in bands.
 
@@ -61,37 +42,44 @@ class BandFloor:
     bytes of weights.
     """
 
-    def __init__(self, needs: BandNeeds, lines: RingFloor, capacity: int) -> None:
-        self.fits, self.needs, self.capacity = lines, needs, capacity
+    def __init__(self, needs: BandNeeds, profiles: Profiles, lines: RingFloor, capacity: int) -> None:
+        self.fits, self.needs, self.profiles, self.capacity = lines, needs, profiles, capacity
         self.graph = needs.graph
         self._weights = [op.weight_bytes for op in self.graph.ops]
-        self._profiles: list[_Profile] = []
-        self._needs: list[tuple[int, ...]] = []
-        self._numbers: dict[tuple[int, ...], int] = {}
-        self._merged: dict[tuple[int, int], int] = {}
-        self._pairs: dict[tuple[int, int], int] = {}
-        self._alike: dict[Hashable, int] = {}
+        self._never: set[tuple[int, int]] = set()
         self._sharing: dict[int, Group] = {}
         self._known_options: dict[int, list[tuple[int, int]]] = {}
-        self._nothing = self._number((0,) * (3 * len(needs.starts)))
-        self._never = self._number((capacity + 1,) * (3 * len(needs.starts)))
-        self.start = (self._nothing << _PROFILE) + (lines.start << _RING)
+        self.start = (NOTHING << _PROFILE) + (lines.start << _RING)
 
     def extend(self, group: Group, mark: int, op: int) -> int:
         """The mark of ``group`` with ``op`` added. O(ops between which the group begins or ends around it)."""
-        ring = self.fits.extend(group, mark >> _RING & _FIELD, op)
-        number = mark >> _PROFILE
+        number, ring = self._step(group, mark >> _PROFILE, mark >> _RING & _FIELD, op)
+        halos = (mark >> _HALO & _FIELD) + self._more_halos(group, op)
+        return (number << _PROFILE) + (halos << _HALO) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
+
+    def _step(self, group: Group, number: int, ring: int, op: int) -> tuple[int, int]:
+        """The profile and the mark of ``fits`` with an op more."""
+        steps = self.profiles.steps
+        if steps is None:
+            return self._joined(group, number, op), self.fits.extend(group, ring, op)
+        known = steps.get((group, op))
+        if known is None:
+            known = self._joined(group, number, op), self.fits.extend(group, ring, op)
+            if known[0] != NEVER_FITS:
+                steps[group, op] = known
+        return self._fitting(known[0]), known[1]
+
+    def _joined(self, group: Group, number: int, op: int) -> int:
         graph = self.graph
         above, below = group & graph.ancestors[op], group & graph.descendants[op]
         if not above and not below:
             number = self._merge(number, self.pair(op, op))
         number = self._from_heads(number, above, op)
-        while below and number != self._never:
+        while below and number != NEVER_FITS:
             last = below.bit_length() - 1
             below &= ~(graph.ancestors[last] | 1 << last)
             number = self._merge(number, self.pair(op, last))
-        halos = (mark >> _HALO & _FIELD) + self._more_halos(group, op)
-        return (number << _PROFILE) + (halos << _HALO) + (ring << _RING) + (mark & _FIELD) + self._weights[op]
+        return number
 
     def again_bytes(self, mark: int, capacity_bytes: int) -> int:
         """Nothing where line buffers may fit; else weights that do not fit, in all bands but the first."""
@@ -109,7 +97,7 @@ class BandFloor:
     def need_bytes(self, group: Group) -> Callable[[int], int]:
         """Bytes on chip at least if a group runs in so many bands; more than the capacity if it cannot."""
         mark, starts = self._whole(group), self.needs.starts
-        needs, halos = self._profiles[mark >> _PROFILE].needs, mark >> _HALO & _FIELD
+        needs, halos = self.profiles.known[mark >> _PROFILE].needs, mark >> _HALO & _FIELD
         return lambda count: needs[bisect_right(starts, count) - 1].with_halos(halos)
 
     def _options(self, mark: int) -> list[tuple[int, int]]:
@@ -117,7 +105,7 @@ class BandFloor:
         key = mark >> _HALO
         known = self._known_options.get(key)
         if known is None:
-            halos, ways = key & _FIELD, self._profiles[mark >> _PROFILE].ways
+            halos, ways = key & _FIELD, self.profiles.known[mark >> _PROFILE].ways
             needs = [(way.more, way.with_halos(halos)) for way in ways]
             known = self._known_options[key] = [option for option in needs if option[1] <= self.capacity]
         return known
@@ -157,7 +145,7 @@ class BandFloor:
         return bool(self._sharing[op] & (group | 1 << op))
 
     def _too_large(self, first: int, last: int) -> bool:
-        return self._profiles[self.pair(first, last)].needs[0].any_way > self.capacity
+        return self.profiles.known[self.pair(first, last)].needs[0].any_way > self.capacity
 
     # What stages hold -----------------------------------------------------------------------------
 
@@ -166,38 +154,38 @@ class BandFloor:
 
         Of more than :data:`_LONGEST` ops between, that of the last ones.
         """
-        known = self._pairs.get((first, last))
+        known = self.profiles.pairs.get((first, last))
         if known is None:
+            if (first, last) in self._never:
+                return NEVER_FITS
             near = self._near(first, last)
-            if near:
-                known = self._from_heads(self._nothing, near, last)
-            else:
-                key = self.needs.key(first, last)
-                known = self._alike.get(key)
-                if known is None:
-                    known = self._alike[key] = self._parts(first, last, key)
-            self._pairs[first, last] = known
-        return known
+            known = self._from_heads(NOTHING, near, last) if near else self._between(first, last)
+            if known == NEVER_FITS:
+                self._never.add((first, last))
+                return known
+            self.profiles.pairs[first, last] = known
+        return self._fitting(known)
 
-    def _parts(self, first: int, last: int, key: Hashable) -> int:
-        graph, known = self.graph, self._nothing
+    def _between(self, first: int, last: int) -> int:
+        """The same of a stretch that is not too long. What fits in no number of bands is not looked into further."""
+        graph, key = self.graph, self.needs.key(first, last)
+        known = self.profiles.alike.get(key)
+        if known is not None:
+            return self._fitting(known)
+        known = NOTHING
         after = graph.succs[first] & (graph.ancestors[last] | 1 << last) if first != last else 0
         before = graph.preds[last] & (graph.descendants[first] | 1 << first) if first != last else 0
-        for i in bits(after):
-            known = self._merge(known, self.pair(i, last))
-            if known == self._never:
+        for one, other in [*((i, last) for i in bits(after)), *((first, i) for i in bits(before))]:
+            known = self._merge(known, self.pair(one, other))
+            if known == NEVER_FITS:
                 return known
-        for i in bits(before):
-            known = self._merge(known, self.pair(first, i))
-            if known == self._never:
-                return known
-        limit = self.capacity + 1
-        own = tuple(min(need, limit) for need in self.needs.of(first, last, key))
-        return self._merge(known, self._number(own))
+        known = self.profiles.merged(known, self.profiles.number(self.needs.of(first, last, key)))
+        self.profiles.alike[key] = known
+        return self._fitting(known)
 
     def _from_heads(self, number: int, ops: Group, last: int) -> int:
         """A profile merged with that of each pair of an op that no other of ``ops`` leads to, and ``last``."""
-        while ops and number != self._never:
+        while ops and number != NEVER_FITS:
             first = (ops & -ops).bit_length() - 1
             ops &= ~(self.graph.descendants[first] | 1 << first)
             number = self._merge(number, self.pair(first, last))
@@ -213,34 +201,12 @@ class BandFloor:
             between &= between - 1
         return between
 
-    def _number(self, needs: tuple[int, ...]) -> int:
-        number = self._numbers.get(needs)
-        if number is None:
-            number = self._numbers[needs] = len(self._profiles)
-            parts = (needs[k :: len(self.needs.starts)] for k in range(len(self.needs.starts)))
-            rows = tuple(_Need(start - 1, *part) for start, part in zip(self.needs.starts, parts, strict=True))
-            self._needs.append(needs)
-            self._profiles.append(_Profile(rows, self._worth(rows)))
-        return number
-
-    def _worth(self, needs: tuple[_Need, ...]) -> tuple[_Need, ...]:
-        """Numbers of bands that need less, in some way, than fewer bands do."""
-        ways: list[_Need] = []
-        for need in needs:
-            beaten = any(w.any_way <= need.any_way and w.kept <= need.kept and w.again <= need.again for w in ways)
-            if need.any_way <= self.capacity and not beaten:
-                ways.append(need)
-        return tuple(ways)
-
     def _merge(self, one: int, other: int) -> int:
-        """The number of the profile that needs what either needs."""
-        if one == other or other == self._nothing:
-            return one
-        if one == self._nothing:
-            return other
-        key = (one, other) if one < other else (other, one)
-        number = self._merged.get(key)
-        if number is None:
-            both = tuple(map(max, self._needs[one], self._needs[other]))
-            number = self._merged[key] = self._number(both)
-        return number
+        """The profile that needs what either needs."""
+        if NEVER_FITS in (one, other):
+            return NEVER_FITS
+        return self._fitting(self.profiles.merged(one, other))
+
+    def _fitting(self, number: int) -> int:
+        """The profile, or the one that stands for all that are too large."""
+        return number if self.profiles.known[number].least <= self.capacity else NEVER_FITS

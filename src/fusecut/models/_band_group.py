@@ -12,6 +12,7 @@ import numpy as np
 from fusecut.ir import Graph, Group, bits
 from fusecut.models._band_floor import BandFloor
 from fusecut.models._band_needs import BandNeeds
+from fusecut.models._band_profiles import Profiles
 from fusecut.models._band_stages import Stages
 from fusecut.models._bands import BandRows, RowTable, Tables, distinct_heights
 from fusecut.models._bounds import RingFloor, RowBounds
@@ -63,14 +64,17 @@ class BandFacts:
         self.habits = [habits(graph, op) for op in graph.ops]
         self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
         self.needs = BandNeeds(self.tables, self.habits, RowBounds(graph))
-        self._floors: dict[int, BandFloor] = {}
+        self._profiles = Profiles(self.needs.starts)
+        self._floor: BandFloor | None = None
         self._measured: dict[Group, Measured] = {}
 
     def floor(self, capacity: int) -> BandFloor:
-        """The floor at one capacity."""
-        if capacity not in self._floors:
-            self._floors[capacity] = BandFloor(self.needs, self.lines, capacity)
-        return self._floors[capacity]
+        """The floor at one capacity; the last one is kept. From the second on, more is remembered."""
+        if self._floor is None or self._floor.capacity != capacity:
+            if self._floor is not None and self._profiles.steps is None:
+                self._profiles.steps = {}
+            self._floor = BandFloor(self.needs, self._profiles, self.lines, capacity)
+        return self._floor
 
     def measured(self, group: Group) -> Measured:
         """What is known about a group."""

@@ -5,7 +5,6 @@ For two ops, one leading to the other, and everything in between: any group with
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from functools import partial
 from typing import Final
 
@@ -61,24 +60,24 @@ class BandNeeds:
                 self._most_halo[t] = max(self._most_halo[t], rows)
         self._sharing = np.minimum(ends - 1, 1)
         self._shapes = Shapes(graph, bounds.demand, self._most_halo)
-        self._firsts: dict[bytes, int] = {}
-        self._known: dict[Hashable, tuple[int, ...]] = {}
+        self._keys: dict[tuple[bytes, tuple[int, ...]], int] = {}
+        self._known: dict[int, tuple[int, ...]] = {}
         self._spans: dict[tuple[int, int], Sizes] = {}
         self._reached: dict[int, tuple[dict[int, Sizes], int]] = {}
         self._looked: dict[tuple[int, int, int], Sizes] = {}
         self._middles: dict[int, tuple[dict[int, tuple[int, int]], int]] = {}
 
-    def key(self, first: int, last: int) -> Hashable:
+    def key(self, first: int, last: int) -> int:
         """Equal for stretches of which the same is needed. O(ops between)."""
-        number = self._firsts.setdefault(self._first[last].tobytes(), len(self._firsts))
-        return number, self._shapes.of(self.between(first, last)).key
+        begins = self._first[last].tobytes()
+        return self._keys.setdefault((begins, self._shapes.of(self.between(first, last)).key), len(self._keys))
 
     def between(self, first: int, last: int) -> Group:
         """Two ops and all that lies between."""
         graph = self.graph
         return (graph.descendants[first] | 1 << first) & (graph.ancestors[last] | 1 << last)
 
-    def of(self, first: int, last: int, key: Hashable) -> tuple[int, ...]:
+    def of(self, first: int, last: int, key: int) -> tuple[int, ...]:
         """Bytes on chip in a group that holds both ops (or the one), at least; ``key`` is theirs."""
         if key not in self._known:
             between = self.between(first, last)
