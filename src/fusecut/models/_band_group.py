@@ -24,6 +24,9 @@ from fusecut.ops import accumulator_elements
 _AT_ONCE: Final = 8
 """Heights whose rows are found together."""
 
+_KEPT: Final = 200
+"""Groups kept with their rows and choices: a sweep over capacities asks for the same ones again and again."""
+
 
 class Banding(NamedTuple):
     """Bands of so many images and rows, and what is made or read again where they overlap."""
@@ -67,6 +70,7 @@ class BandFacts:
         self._profiles = Profiles(self.needs.starts)
         self._floor: BandFloor | None = None
         self._measured: dict[Group, Measured] = {}
+        self._groups: dict[tuple[Group, int], BandGroup] = {}
 
     def floor(self, capacity: int) -> BandFloor:
         """The floor at one capacity; the last one is kept. From the second on, more is remembered."""
@@ -75,6 +79,14 @@ class BandFacts:
                 self._profiles.steps = {}
             self._floor = BandFloor(self.needs, self._profiles, self.lines, capacity)
         return self._floor
+
+    def group(self, group: Group, channels: int) -> BandGroup:
+        """A group in bands; the ones asked for last are kept, with what their choices of part tensors look like."""
+        known = self._groups.pop((group, channels), None) or BandGroup(self, group, channels)
+        self._groups[group, channels] = known
+        if len(self._groups) > _KEPT:
+            del self._groups[next(iter(self._groups))]
+        return known
 
     def measured(self, group: Group) -> Measured:
         """What is known about a group."""

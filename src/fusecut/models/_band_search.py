@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from fusecut.cost import Cost, Dearer, Infeasible, Planned
 from fusecut.ir import Group
-from fusecut.models._band_group import BandFacts, BandGroup, Banding
+from fusecut.models._band_group import BandFacts, Banding
 from fusecut.models._layout import layout
 from fusecut.objective import Tariff
 from fusecut.schedule import Bands, Place, Schedule
@@ -56,7 +56,7 @@ class BandSearch:
 
     def __init__(self, facts: BandFacts, group: Group, capacity: int, channels: int, prices: Tariff) -> None:
         self.prices, self.capacity = prices, capacity
-        self.bands = BandGroup(facts, group, channels)
+        self.bands = facts.group(group, channels)
         self.graph, self.group, self.ops, self.channels = facts.graph, group, self.bands.ops, channels
         self.weights = sum(self.graph.ops[i].weight_bytes for i in self.ops)
         self.macs = sum(self.graph.ops[i].macs for i in self.ops)

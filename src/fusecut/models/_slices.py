@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from fusecut.ir import Graph, Group, Op, bits
+from fusecut.ir import Graph, Group, Op, bits, mask_of
 from fusecut.ops import COLS, POINTWISE_KINDS, ROWS
 
 Takes: TypeAlias = Literal["no", "sum", "local"]
@@ -84,7 +84,16 @@ class GroupFacts:
             for t in dict.fromkeys(member.inputs):
                 self.readers[t].append(member.op)
         self.edges = [(t, maker, reader) for t, maker in self.made.items() for reader in self.readers[t]]
-        self.weighted = frozenset(m.op for m in self.members if graph.ops[m.op].weight_bytes)
+        self.weighted = mask_of(m.op for m in self.members if graph.ops[m.op].weight_bytes)
+        self._slices: dict[tuple[int, int, bool], int] = {}
+
+    def slice_bytes(self, op: int, channels: int, summed: bool) -> int:
+        """:func:`weight_slice` of an op, remembered."""
+        key = op, channels, summed
+        nbytes = self._slices.get(key)
+        if nbytes is None:
+            nbytes = self._slices[key] = weight_slice(self.graph, self.graph.ops[op], channels, summed)
+        return nbytes
 
     def _member(self, index: int, known: Habits) -> Member:
         op = self.graph.ops[index]
@@ -246,14 +255,12 @@ class Slicing:
         """Weights on chip at a time: the slice of every op of a stage, or the biases that begin the sums."""
         first = 0
         live: dict[int, int] = {}
-        for i in bits(self.stages[stage]):
-            if i not in self.facts.weighted:
-                continue
-            op = self.graph.ops[i]
-            if i in self.sums:
-                first += op.bias_bytes
+        for i in bits(self.stages[stage] & self.facts.weighted):
+            summed = i in self.sums
+            if summed:
+                first += self.graph.ops[i].bias_bytes
             for c in self.classes[i]:
-                size = weight_slice(self.graph, op, min(channels, self.lengths[c]), i in self.sums)
+                size = self.facts.slice_bytes(i, min(channels, self.lengths[c]), summed)
                 live[self.root(c)] = live.get(self.root(c), 0) + size
         return max([first, *live.values()])
 
