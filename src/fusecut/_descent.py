@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fusecut.cost import BufferFloor, CostModel, Infeasible, Planned
+from fusecut.cost import BufferFloor, CostModel, Dearer, Infeasible, Planned, planned_within
 from fusecut.errors import CostModelError
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
@@ -43,7 +43,8 @@ class Remembered:
     """A cost model that asks the one inside again only where the answer can be another one.
 
     Entries are (largest capacity, answer): a plan holds from its need up to there, a refusal from
-    there down. Asked from large capacities to small ones, no answer is ever computed twice.
+    there down, and so does what a group moves at least. Asked from large capacities to small ones, no
+    answer is ever computed twice.
 
     Raises:
         CostModelError: a group became cheaper in a smaller buffer, so no curve can be trusted.
@@ -57,13 +58,34 @@ class Remembered:
         self.touches_once = model.touches_once
         self.evaluations = 0
         self._known: dict[Group, tuple[int, Planned | Infeasible]] = {}
+        self._dearer: dict[Group, tuple[int, Dearer]] = {}
 
     def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
+        known = self._known.get(group)
+        if known is not None and _holds(known, machine.buffer_bytes):
+            return known[1]
+        self.evaluations += 1
+        return self._told(graph, group, machine, self.model.plan(graph, group, machine))
+
+    def plan_within(
+        self, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+    ) -> Planned | Infeasible | Dearer:
+        """The same where it moves at most ``limit_bytes``. What moved more in a larger buffer is not asked for."""
         known, capacity = self._known.get(group), machine.buffer_bytes
         if known is not None and _holds(known, capacity):
             return known[1]
+        least = max(_least_bytes(known, capacity), _least_bytes(self._dearer.get(group), capacity))
+        if least > limit_bytes:
+            return Dearer(least)
         self.evaluations += 1
-        answer = self.model.plan(graph, group, machine)
+        answer = planned_within(self.model, graph, group, machine, limit_bytes)
+        if isinstance(answer, Dearer):
+            self._dearer[group] = capacity, answer
+            return answer
+        return self._told(graph, group, machine, answer)
+
+    def _told(self, graph: Graph, group: Group, machine: Machine, answer: Planned | Infeasible) -> Planned | Infeasible:
+        known, capacity = self._known.get(group), machine.buffer_bytes
         if known is not None and capacity < known[0]:
             _check_order(graph, group, known, (capacity, answer))
         self._known[group] = capacity, answer
@@ -79,6 +101,13 @@ class Remembered:
 def _holds(known: tuple[int, Planned | Infeasible], capacity: int) -> bool:
     asked, answer = known
     return capacity <= asked and (isinstance(answer, Infeasible) or answer.cost.buffer_bytes <= capacity)
+
+
+def _least_bytes(told: tuple[int, Planned | Infeasible | Dearer] | None, capacity: int) -> int:
+    """What a group moves at least, by what was said of it in a buffer at least as large."""
+    if told is None or capacity > told[0] or isinstance(told[1], Infeasible):
+        return 0
+    return told[1].dram_bytes if isinstance(told[1], Dearer) else told[1].cost.dram_bytes
 
 
 def _check_order(

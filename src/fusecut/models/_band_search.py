@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple, TypeAlias
 
-from fusecut.cost import Cost, Dearer, Infeasible, Planned
+from fusecut.cost import NEVER_BYTES, Cost, Dearer, Infeasible, Planned
 from fusecut.ir import Group
 from fusecut.models._band_group import BandFacts, Banding
 from fusecut.models._layout import layout
@@ -46,6 +46,7 @@ class _Option(NamedTuple):
 
     key: _Key
     order: int
+    again_bytes: int
     known: int
     banding: Banding
     choice: _Choice | None
@@ -66,41 +67,42 @@ class BandSearch:
     def within(self, limit_bytes: int) -> Planned | Dearer:
         """The best plan, if it moves no more than so many bytes."""
         best = self._best(limit_bytes - self.touched)
-        return Dearer(limit_bytes + 1) if best is None else self.planned(best, self.channels)
+        return Dearer(self.touched + best) if isinstance(best, int) else self.planned(best, self.channels)
 
-    def _best(self, limit_bytes: int) -> _Choice | None:
-        """The best of all ways that move no more than so many bytes again; None if there is none.
+    def _best(self, limit_bytes: int) -> _Choice | int:
+        """The best of all ways that move no more than so many bytes again; if there is none, the least of the others.
 
         Every banding is queued with the least it may cost; the most promising one is looked at more closely
         until the first of the queue is known to the byte: the others cost no less. Whether bands fit need not
         depend on their number alone: where ends are rounded, more of them may hold more rows.
         """
-        options = list[_Option]()
+        options, beyond = list[_Option](), NEVER_BYTES
         for order, banding in enumerate(self.bands.bandings):
             least = self.least(banding.number)
             again = self._streamed(banding, least)
-            if least <= self.capacity and again <= limit_bytes:
-                options.append(_Option(self._key(again, 0, 0, order), order, 0, banding, None))
+            if least <= self.capacity:
+                options.append(_Option(self._key(again, 0, 0, order), order, again, 0, banding, None))
         heapify(options)
         while options:
             option = heappop(options)
-            if option.choice is not None:
+            if option.again_bytes > limit_bytes:
+                beyond = min(beyond, option.again_bytes)
+            elif option.choice is not None:
                 return option.choice
-            further = self._further(option, limit_bytes)
-            if further is not None:
+            elif (further := self._further(option)) is not None:
                 heappush(options, further)
-        return None
+        return beyond
 
     def _streamed(self, banding: Banding, nbytes: int) -> int:
         """Bytes of weights that pass again where so many bytes are not free for them."""
         return (banding.number - 1) * max(0, self.weights - self.capacity + nbytes)
 
-    def _further(self, option: _Option, limit_bytes: int) -> _Option | None:
+    def _further(self, option: _Option) -> _Option | None:
         """A closer look: the rows of the bands and what they hold at least; the peak; the layout, which decides.
 
-        None where the bands do not fit, gain nothing, or move more than the limit.
+        None where the bands do not fit, or gain nothing.
         """
-        _, order, known, banding, _ = option
+        _, order, _, known, banding, _ = option
         overlap = self.bands.overlap(banding)
         if not overlap.useful:
             return None
@@ -115,9 +117,10 @@ class BandSearch:
         if nbytes <= self.capacity and known == 2:
             choice = self._choice(banding)
             again, nbytes = choice.moved[0], choice.nbytes
-        if nbytes > self.capacity or again > limit_bytes:
+        if nbytes > self.capacity:
             return None
-        return _Option(self._key(again, overlap.recomputed_macs, nbytes, order), order, known + 1, banding, choice)
+        key = self._key(again, overlap.recomputed_macs, nbytes, order)
+        return _Option(key, order, again, known + 1, banding, choice)
 
     def _key(self, again_bytes: int, recomputed_macs: int, nbytes: int, order: int) -> _Key:
         rank = self._rank(again_bytes, recomputed_macs)
