@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from fusecut.cost import NO_COST, BufferFloor, Cost, Infeasible, NoFloor, Planned
+from fusecut.cost import NO_COST, BufferFloor, Cost, Dearer, Infeasible, NoFloor, Planned
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.models import Layerwise, LineBuffer
@@ -58,6 +58,36 @@ def test_a_refusal_is_remembered_too() -> None:
     problem = Problem(chain(), Machine(64), model)
     assert problem.plan(0b11) is problem.plan(0b11)
     assert problem.evaluations == 1
+
+
+@dataclass(frozen=True)
+class Thrifty(Priced):
+    """Prices no group that moves more than the limit."""
+
+    def plan_within(
+        self, graph: Graph, group: Group, machine: Machine, limit_bytes: int
+    ) -> Planned | Infeasible | Dearer:
+        if group not in self.refused and 11 * group > limit_bytes:
+            self.asked.append(group)
+            return Dearer(limit_bytes + 1)
+        return self.plan(graph, group, machine)
+
+
+def test_a_group_above_the_limit_is_asked_for_again_only_where_the_limit_rises() -> None:
+    model = Thrifty()
+    problem = Problem(chain(), Machine(64), model)
+    assert problem.rank_within(0b11, 20) == 21
+    assert problem.rank_within(0b11, 15) == 21
+    assert (len(model.asked), problem.known(0b11)) == (1, None)
+    assert problem.rank_within(0b11, 33) == 33 == problem.rank_within(0b11, 20) == problem.rank(0b11)
+    assert (len(model.asked), problem.evaluations) == (2, 2)
+
+
+@pytest.mark.parametrize("model", [Priced, Thrifty])
+def test_within_a_limit_prices_and_refusals_are_those_of_the_model(model: type[Priced]) -> None:
+    problem = Problem(chain(), Machine(64), model(refused=(0b11,)))
+    assert problem.rank_within(0b11, 100) is None
+    assert problem.rank_within(0b110, 100) == 66
 
 
 def test_the_cost_of_a_plan_adds_bytes_and_takes_the_largest_buffer() -> None:

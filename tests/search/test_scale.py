@@ -11,9 +11,10 @@ from small_problems import best_by_trying_all, partitions, small_problem
 
 import fusecut as fc
 from fusecut.builder import Net
+from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Graph
 from fusecut.machine import Machine
-from fusecut.models import LineBuffer
+from fusecut.models import LineBuffer, scheme_model
 from fusecut.problem import Problem
 from fusecut.search import Exact
 from fusecut.search import exact as module
@@ -101,3 +102,16 @@ def test_the_widest_networks_are_proved_as_far_as_the_page_on_scale_says(network
     pytest.importorskip("scipy")
     found = fc.solve(fc.zoo(network), "256KiB", scheme="lbdf")
     assert found.gap <= gap
+
+
+def test_long_chains_are_proved_where_groups_may_run_in_bands() -> None:
+    """Groups of any length could, for all that a floor without halos knows."""
+    graph = residual_chain(33)
+    found = fc.solve(graph, "64KiB", scheme="mixed")
+    assert found.status is Status.optimal
+    assert found.evaluations < 3 * len(graph)
+    floor = scheme_model("mixed").buffer_floor(graph, Machine.of("64KiB"))
+    mark, seen = floor.start, 0
+    for i in range(60):
+        mark, seen = floor.extend(seen, mark, i), seen | 1 << i
+    assert floor.again_bytes(mark, 1 << 16) == NEVER_BYTES
