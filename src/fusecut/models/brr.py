@@ -87,19 +87,17 @@ class Brr:
         return self._plan(graph, group, machine, limit_bytes)
 
     def _plan(self, graph: Graph, group: Group, machine: Machine, limit_bytes: int) -> Planned | Infeasible | Dearer:
-        streamed, per_byte = self.lines.plan(graph, group, machine), tariff(self.objective, machine).per_byte
-        if isinstance(streamed, Planned):
-            if streamed.schedule.passes == 1:
-                return streamed
-            limit_bytes = (
-                min(limit_bytes, self._rank_by(graph, machine)(streamed) // per_byte) if per_byte else limit_bytes
-            )
-        elif streamed.resource != "buffer":
-            return streamed
-        banded = self._banded(graph, group, machine, limit_bytes)
+        streamed = self.lines.plan(graph, group, machine)
         if isinstance(streamed, Infeasible):
-            return banded
-        return streamed if isinstance(banded, Dearer) else min(streamed, banded, key=self._rank_by(graph, machine))
+            return streamed if streamed.resource != "buffer" else self._banded(graph, group, machine, limit_bytes)
+        if streamed.schedule.passes == 1:
+            return streamed
+        rank, per_byte = self._rank_by(graph, machine), tariff(self.objective, machine).per_byte
+        twice = rank(streamed) // per_byte if per_byte else NEVER_BYTES
+        banded = self._banded(graph, group, machine, min(limit_bytes, twice))
+        if isinstance(banded, Planned):
+            return min(streamed, banded, key=rank)
+        return streamed if twice <= limit_bytes else Dearer(min(twice, banded.dram_bytes))
 
     def _banded(self, graph: Graph, group: Group, machine: Machine, limit_bytes: int) -> Planned | Dearer:
         """The best plan in bands within a limit; that of a group that looks the same, where one is known."""

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from typing import ClassVar
 
 import numpy as np
 
-from fusecut.cost import CostModel, Infeasible, Planned
+from fusecut.cost import CostModel, Dearer, Infeasible, Planned, planned_within
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.simulate.execution import SCHEMES, execute
@@ -80,6 +81,21 @@ class CostModelContract:
                     claim(best is None or planned.cost.dram_bytes <= best)
                     best = planned.cost.dram_bytes
                 claim(best is None or isinstance(planned, Planned))
+
+    def test_within_a_limit_the_answer_is_the_same_or_a_bound_above_it(self) -> None:
+        """Of models that take a limit (``plan_within``)."""
+        one, other = self.model(), self.model()
+        for (graph, group), capacity in product(self._cases(), self.capacities):
+            machine = Machine(capacity)
+            truth = one.plan(graph, group, machine)
+            moved = truth.cost.dram_bytes if isinstance(truth, Planned) else graph.touch_once_bytes(group)
+            for limit in (moved - 1, moved, 2 * moved):
+                answer = planned_within(other, graph, group, machine, limit)
+                if isinstance(answer, Dearer):
+                    claim(limit < answer.dram_bytes, f"{answer.dram_bytes:,} B is within {limit:,} B")
+                    claim(isinstance(truth, Infeasible) or answer.dram_bytes <= moved)
+                else:
+                    claim(answer == truth)
 
     def test_no_plan_moves_less_than_touching_everything_once(self) -> None:
         for graph, _, planned in self._plans():
