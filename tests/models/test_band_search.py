@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 from band_nets import CAPACITIES, grown_groups, strange_net, wide_net
 
+import fusecut as fc
 from fusecut.cost import Dearer, Infeasible, Planned
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
@@ -63,6 +64,14 @@ def test_more_bands_may_not_fit_where_fewer_do() -> None:
     assert [number for number, fit in sorted(fits.items()) if fit] == [2, 4, 5, 10]
     answer = search.within(EVERYTHING)
     assert isinstance(answer, Planned) and answer.schedule.weight_passes == 2
+
+
+def test_curve_and_solve_agree_where_more_bands_may_not_fit() -> None:
+    graph = wide_net(np.random.default_rng(283))
+    found = fc.curve(graph, 80, 140, scheme="mixed")
+    assert found.proved and len(found.points) > 3
+    for size in range(found.points[0].buffer_bytes, 141, 3):
+        assert found.at(size).dram_bytes == fc.solve(graph, size).cost.dram_bytes
 
 
 def test_nothing_holds_less_than_the_bound_of_its_bands() -> None:
