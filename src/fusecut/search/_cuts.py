@@ -74,7 +74,7 @@ class Reach:
         """
         graph = self.graph
         rest = graph.everything & ~ideal
-        ready = self._ready(ideal)
+        ready = self.ready(ideal)
         best = ready
         for op in ready if len(ready) > 1 else ():
             chosen = self._closed(op, ready, rest, len(best))
@@ -84,7 +84,7 @@ class Reach:
                 break
         return best
 
-    def _ready(self, ideal: Group) -> list[int]:
+    def ready(self, ideal: Group) -> list[int]:
         """Ops outside an ideal that wait for nothing. O(ops between its first gap and its end, and those they feed).
 
         Such an op reads nothing at all, an op before the first gap, or one of the few behind it.

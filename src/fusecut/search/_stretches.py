@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from fusecut.cost import NEVER_BYTES, Planned
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
+from fusecut.search._cuts import Reach
 
 _IDEALS_PER_OP: Final = 6
 """Ideals, at most: where the joins make more, fewer beginnings are joined."""
@@ -111,9 +112,16 @@ class Stretches:
         self.ideals = ideals(self.graph, orders(self.graph))
         self.again: dict[Group, int] = {}
         self._alone = [self._alone_bytes(1 << op) for op in range(len(self.graph))]
-        self._crossing = {ideal: self._crossing_bytes(ideal) for ideal in self.ideals}
         self._excess: dict[Group, dict[Group, int]] = {}
-        self._next = {ideal: self._added(ideal) for ideal in self.ideals}
+        known, reach = set(self.ideals), Reach(problem)
+        self._next = {ideal: [i for i in reach.ready(ideal) if ideal | 1 << i in known] for ideal in self.ideals}
+        self._crossing: dict[Group, int] = {}
+        for ideal in self.ideals:
+            if ideal not in self._crossing:
+                self._crossing[ideal] = self._crossing_bytes(ideal)
+            nbytes = self._crossing[ideal]
+            for op in self._next[ideal]:
+                self._crossing.setdefault(ideal | 1 << op, nbytes + self._more_crossing(ideal, op))
 
     def from_each(self) -> dict[Group, list[Stretch]]:
         """Stretches by the ideal where they start, for ideals that some stretch leads to."""
@@ -125,14 +133,6 @@ class Stretches:
             if ideal in reached:
                 reached.update(stretch.end for stretch in every[ideal])
         return {ideal: every[ideal] for ideal in self.ideals if ideal in reached}
-
-    def _added(self, ideal: Group) -> list[int]:
-        """Ops that lead to another of the ideals."""
-        near = 0
-        for i in bits(self.graph.everything & ~ideal):
-            if not self.graph.preds[i] & ~ideal:
-                near |= 1 << i
-        return [op for op in bits(near) if ideal | 1 << op in self._crossing]
 
     def _from(self, start: Group) -> Iterator[Stretch]:
         found = self._excess[start] = {}
@@ -180,10 +180,21 @@ class Stretches:
 
     def _crossing_bytes(self, ideal: Group) -> int:
         """Bytes written and read again where everything is cut between an ideal and the rest."""
-        graph, total = self.graph, 0
-        for i in bits(ideal):
-            if graph.succs[i] & ~ideal:
-                for t in graph.ops[i].outputs:
-                    if graph.consumer_mask[t] & ~ideal:
-                        total += graph.tensors[t].nbytes * (1 if t in graph.output_set else 2)
-        return total
+        graph = self.graph
+        return sum(
+            self._cut_bytes(t)
+            for i in bits(ideal)
+            if graph.succs[i] & ~ideal
+            for t in graph.ops[i].outputs
+            if graph.consumer_mask[t] & ~ideal
+        )
+
+    def _more_crossing(self, ideal: Group, op: int) -> int:
+        """What crosses more with one op more: what it makes, but no longer what it was the last to read."""
+        graph, rest = self.graph, ~(ideal | 1 << op)
+        made = sum(self._cut_bytes(t) for t in graph.ops[op].outputs if graph.consumer_mask[t])
+        read = (t for t in dict.fromkeys(graph.ops[op].inputs) if graph.producer[t] >= 0)
+        return made - sum(self._cut_bytes(t) for t in read if not graph.consumer_mask[t] & rest)
+
+    def _cut_bytes(self, tensor: int) -> int:
+        return self.graph.tensors[tensor].nbytes * (1 if tensor in self.graph.output_set else 2)
