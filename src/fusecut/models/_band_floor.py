@@ -66,7 +66,7 @@ class BandFloor:
         if known is None:
             known = self._joined(group, number, op), self.fits.extend(group, ring, op)
             if known[0] != NEVER_FITS:
-                steps[group, op] = known
+                self.profiles.remember(group, op, known)
         return self._fitting(known[0]), known[1]
 
     def _joined(self, group: Group, number: int, op: int) -> int:
@@ -97,7 +97,7 @@ class BandFloor:
     def need_bytes(self, group: Group) -> Callable[[int], int]:
         """Bytes on chip at least if a group runs in so many bands; more than the capacity if it cannot."""
         mark, starts = self._whole(group), self.needs.starts
-        needs, halos = self.profiles.known[mark >> _PROFILE].needs, mark >> _HALO & _FIELD
+        needs, halos = self.profiles.needs(mark >> _PROFILE), mark >> _HALO & _FIELD
         return lambda count: needs[bisect_right(starts, count) - 1].with_halos(halos)
 
     def _options(self, mark: int) -> list[tuple[int, int]]:
@@ -105,7 +105,7 @@ class BandFloor:
         key = mark >> _HALO
         known = self._known_options.get(key)
         if known is None:
-            halos, ways = key & _FIELD, self.profiles.known[mark >> _PROFILE].ways
+            halos, ways = key & _FIELD, self.profiles.ways(mark >> _PROFILE)
             needs = [(way.more, way.with_halos(halos)) for way in ways]
             known = self._known_options[key] = [option for option in needs if option[1] <= self.capacity]
         return known
@@ -145,7 +145,7 @@ class BandFloor:
         return bool(self._sharing[op] & (group | 1 << op))
 
     def _too_large(self, first: int, last: int) -> bool:
-        return self.profiles.known[self.pair(first, last)].needs[0].any_way > self.capacity
+        return self.profiles.needs(self.pair(first, last))[0].any_way > self.capacity
 
     # What stages hold -----------------------------------------------------------------------------
 
@@ -209,4 +209,4 @@ class BandFloor:
 
     def _fitting(self, number: int) -> int:
         """The profile, or the one that stands for all that are too large."""
-        return number if self.profiles.known[number].least <= self.capacity else NEVER_FITS
+        return number if self.profiles.least[number] <= self.capacity else NEVER_FITS

@@ -24,7 +24,7 @@ from fusecut.ops import accumulator_elements
 _AT_ONCE: Final = 8
 """Heights whose rows are found together."""
 
-_KEPT: Final = 200
+_KEPT: Final = 100
 """Groups kept with their rows and choices: a sweep over capacities asks for the same ones again and again."""
 
 

@@ -12,6 +12,7 @@ NEVER_FITS: Final = 1
 """The profile that stands for all that fit in no number of bands: what else they need is not looked at."""
 
 _MOST: Final = 1 << 62
+_STEPS: Final = 200_000
 
 
 class Need(NamedTuple):
@@ -27,30 +28,24 @@ class Need(NamedTuple):
         return min(max(self.any_way, self.kept + nbytes), self.again) if self.more else self.any_way
 
 
-class Profile(NamedTuple):
-    """Needs by number of bands; those worth a look; and the least of all, were there no halos."""
-
-    needs: tuple[Need, ...]
-    ways: tuple[Need, ...]
-    least: int
-
-
 class Profiles:
     """Profiles by number; ``pairs`` are those of two ops and what lies between, ``steps`` of groups that grew by an op.
 
-    ``alike`` are those of stretches that look the same. ``steps`` are remembered when told to: by a sweep over
-    capacities, which meets the same groups at every one.
+    ``alike`` are those of stretches that look the same. ``steps`` are remembered when told to, up to :data:`_STEPS`:
+    by a sweep over capacities, which meets the same groups at every one. ``least`` is what a profile needs at least,
+    were there no halos.
     """
 
     def __init__(self, starts: list[int]) -> None:
         self.starts = starts
-        self.known: list[Profile] = []
+        self.least: list[int] = []
         self.pairs: dict[tuple[int, int], int] = {}
         self.alike: dict[int, int] = {}
         self.steps: dict[tuple[Group, int], tuple[int, int]] | None = None
         self._needs: list[tuple[int, ...]] = []
         self._numbers: dict[tuple[int, ...], int] = {}
         self._merged: dict[tuple[int, int], int] = {}
+        self._ways: dict[int, tuple[Need, ...]] = {}
         self.number((0,) * (3 * len(starts)))
         self.number((_MOST,) * (3 * len(starts)))
 
@@ -58,12 +53,29 @@ class Profiles:
         """The number of a profile: all :class:`Need` figures of one kind, then those of the next."""
         number = self._numbers.get(needs)
         if number is None:
-            number = self._numbers[needs] = len(self.known)
-            count = len(self.starts)
-            rows = tuple(Need(start - 1, *needs[k::count]) for k, start in enumerate(self.starts))
+            number = self._numbers[needs] = len(self._needs)
             self._needs.append(needs)
-            self.known.append(Profile(rows, _worth(rows), min(row.with_halos(0) for row in rows)))
+            self.least.append(min(need.with_halos(0) for need in self.needs(number)))
         return number
+
+    def needs(self, number: int) -> tuple[Need, ...]:
+        """By number of bands."""
+        figures, count = self._needs[number], len(self.starts)
+        return tuple(Need(start - 1, *figures[k::count]) for k, start in enumerate(self.starts))
+
+    def ways(self, number: int) -> tuple[Need, ...]:
+        """Of the needs those worth a look."""
+        known = self._ways.get(number)
+        if known is None:
+            known = self._ways[number] = _worth(self.needs(number))
+        return known
+
+    def remember(self, group: Group, op: int, step: tuple[int, int]) -> None:
+        """A step, where steps are remembered; they begin anew when there are too many."""
+        if self.steps is not None:
+            if len(self.steps) >= _STEPS:
+                self.steps.clear()
+            self.steps[group, op] = step
 
     def merged(self, one: int, other: int) -> int:
         """The number of the profile that needs what either needs."""
