@@ -24,8 +24,8 @@ from fusecut.ops import accumulator_elements
 _AT_ONCE: Final = 8
 """Heights whose rows are found together."""
 
-_KEPT: Final = 100
-"""Groups kept with their rows and choices: a sweep over capacities asks for the same ones again and again."""
+_KEPT: Final = 800
+"""Ops of the groups kept with their rows and choices: a sweep over capacities asks for the same ones again."""
 
 
 class Banding(NamedTuple):
@@ -84,7 +84,7 @@ class BandFacts:
         """A group in bands; the ones asked for last are kept, with what their choices of part tensors look like."""
         known = self._groups.pop((group, channels), None) or BandGroup(self, group, channels)
         self._groups[group, channels] = known
-        if len(self._groups) > _KEPT:
+        while len(self._groups) > 1 and sum(len(kept.ops) for kept in self._groups.values()) > _KEPT:
             del self._groups[next(iter(self._groups))]
         return known
 
