@@ -22,7 +22,7 @@ def test_the_example_passes_the_suite_as_the_page_says(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    assert "7 passed" in done.stdout
+    assert "8 passed" in done.stdout
 
 
 def test_a_promise_that_is_not_kept_fails_the_suite(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_promise_that_is_not_kept_fails_the_suite(tmp_path: Path) -> None:
     file.write_text(forgetful + example("suite"))
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert "2 failed, 5 passed" in done.stdout, done.stdout
+    assert "2 failed, 6 passed" in done.stdout, done.stdout
 
 
 def test_the_example_solves() -> None:
