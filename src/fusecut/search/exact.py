@@ -11,9 +11,8 @@ a plan is consistent, and an edge settles its ideal only with its true cost.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, NamedTuple
 
 from numpy.random import Generator as Random
@@ -22,6 +21,7 @@ from fusecut.cost import NEVER_BYTES, FitFloor
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
+from fusecut.search._beams import BEAMS, Settled, beam_plan, path_to
 from fusecut.search._columns import Columns, worth_trying
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
@@ -32,9 +32,6 @@ from fusecut.search.protocol import NO_PLAN, Proposal
 _STEPS_PER_PROPOSAL: Final = 500
 _ONE_EXPANSION: Final = 30_000
 """So many steps beyond the effort may be spent on finishing what begins within it."""
-
-_BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
-"""Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
@@ -62,12 +59,6 @@ class _Label(NamedTuple):
     @property
     def group(self) -> Group:
         return self.ideal + self.behind
-
-
-class _Settled(NamedTuple):
-    reached: int
-    group: Group
-    parent: Group
 
 
 @dataclass(frozen=True)
@@ -163,10 +154,11 @@ class Exact:
         """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted."""
         end = search.lattice.steps + self.beam_effort
         tried = False
-        for beams in (_BEAMS[:_QUICK], _BEAMS[_QUICK:]):
-            for width, groups in beams:
+        for beams in (BEAMS[:_QUICK], BEAMS[_QUICK:]):
+            for beam in beams:
                 if not search.done and search.lattice.steps < end:
-                    yield from search.take((yield from beam_plan(search, width, groups, end)))
+                    plan = yield from beam_plan(problem, search.lattice, search.ranking, beam, end)
+                    yield from search.take(plan)
             if not search.done and not tried and search.far and worth_trying(problem):
                 tried, before = True, search.best
                 yield from self._columns(problem, search)
@@ -204,7 +196,7 @@ class AStar:
         self.lattice = Lattice(problem, reach, cuts)
         self.ranking = Ranking(problem, reach, cuts)
         self.scale = len(problem.graph) + 1
-        self.settled: dict[Group, _Settled] = {}
+        self.settled: dict[Group, Settled] = {}
         self.deepest = 0
         self._met: dict[Group, Group] = {}
         self.best: int | None = None
@@ -266,7 +258,7 @@ class AStar:
             label = heapq.heappop(self.open)
             if label.ideal in self.settled or not self._verify(label):
                 continue
-            self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
+            self.settled[label.ideal] = Settled(label.reached, label.group, label.parent)
             self.deepest = max(self.deepest, -label.depth)
             if label.ideal == self.problem.graph.everything:
                 self.best, self.done, self.open = label.reached, True, []
@@ -288,7 +280,7 @@ class AStar:
 
     def groups(self) -> list[Group]:
         """The best plan, once the whole network is settled."""
-        return _path(self.settled, self.problem.graph.everything)
+        return path_to(self.settled, self.problem.graph.everything)
 
     def _expand(self, label: _Label, effort: int) -> bool:
         """Whether all groups after a label were met within the effort; if not, the label waits for another time."""
@@ -328,91 +320,3 @@ class AStar:
     def _price(self, group: Group) -> int | None:
         rank = self.price(group)
         return None if rank is None else rank * self.scale + 1
-
-
-def beam_plan(search: AStar, width: int, groups: int, end: int) -> Generator[Proposal, None, list[Group] | None]:
-    """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
-
-    Each is left by the first ``groups`` groups only. Yields empty proposals, so that the driver can
-    stop it between expansions. Returns None when the lattice's effort passes ``end``, or when the
-    beam loses itself in ideals that no feasible group leaves. O(ops * width * groups).
-    """
-    problem, lattice, ranking = search.problem, search.lattice, search.ranking
-    everything = problem.graph.everything
-    layers: list[dict[Group, list[_Way]]] = [{} for _ in range(everything.bit_count() + 1)]
-    layers[0][0] = []
-    settled: dict[Group, _Settled] = {}
-    rests = {0: _Rest(lattice.whole, 0)}
-    for layer in layers:
-        for ideal in _most_promising(problem, layer, settled, rests, width):
-            yield Proposal(None)
-            if lattice.steps > end:
-                return None
-            for step in islice(lattice.groups_from(ideal, rests[ideal].nbytes), groups):
-                after = ideal | step.group
-                spent, left = ranking.step(ideal, step)
-                rests[after] = _Rest(step.rest_bytes, left)
-                way = _Way(settled[ideal].reached + spent, step.group, ideal)
-                layers[after.bit_count()].setdefault(after, []).append(way)
-        layer.clear()
-    return _path(settled, everything) if everything in settled else None
-
-
-def _path(settled: dict[Group, _Settled], ideal: Group) -> list[Group]:
-    """The groups on the way to an ideal, first to last."""
-    groups = []
-    while ideal:
-        groups.append(settled[ideal].group)
-        ideal = settled[ideal].parent
-    return groups[::-1]
-
-
-class _Rest(NamedTuple):
-    """What is left after an ideal, at least: bytes, and rank."""
-
-    nbytes: int
-    rank: int
-
-
-class _Way(NamedTuple):
-    """A way to an ideal with its rank, at least."""
-
-    reached: int
-    group: Group
-    parent: Group
-
-
-def _most_promising(
-    problem: Problem,
-    layer: dict[Group, list[_Way]],
-    settled: dict[Group, _Settled],
-    rests: dict[Group, _Rest],
-    width: int,
-) -> list[Group]:
-    """Up to ``width`` ideals of one size, settled; the model is asked in order of promise only."""
-    ranked = sorted(
-        (min(ways, default=_Way(0, 0, 0)).reached + rests[ideal].rank, ideal) for ideal, ways in layer.items()
-    )
-    kept: list[Group] = []
-    for _, ideal in ranked:
-        way = _cheapest(problem, settled, layer[ideal]) if ideal else _Settled(0, 0, 0)
-        if way is not None:
-            settled[ideal] = way
-            kept.append(ideal)
-        if len(kept) == width:
-            break
-    return kept
-
-
-def _cheapest(problem: Problem, settled: dict[Group, _Settled], ways: list[_Way]) -> _Settled | None:
-    """The cheapest way to an ideal by true cost, asking the model no more often than needed."""
-    best: _Settled | None = None
-    for bound, group, parent in sorted(ways):
-        if best is not None and bound >= best.reached:
-            break
-        rank = problem.rank(group)
-        if rank is not None:
-            reached = settled[parent].reached + rank
-            if best is None or reached < best.reached:
-                best = _Settled(reached, group, parent)
-    return best
