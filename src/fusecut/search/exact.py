@@ -22,11 +22,12 @@ from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._beams import BEAMS, Settled, beam_plan, path_to
-from fusecut.search._columns import Columns, worth_trying
+from fusecut.search._columns import Columns, solver_is_here, worth_trying
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
 from fusecut.search._paths import near_optimal
 from fusecut.search._ranking import Ranking
+from fusecut.search._walks import Walks
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
@@ -123,6 +124,13 @@ class Exact:
                 yield from search.take(list(proposal.partition.groups))
         search.prove(columns.bound)
 
+    def _walks(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """A bound at once, which wide networks hardly raise by steps of their lattice."""
+        if solver_is_here():
+            nbytes = Walks(problem, search.reach, search.cuts).bound
+            search.prove(problem.prices.score(problem.prices.rank(problem.graph.everything, nbytes)))
+            yield Proposal(None, search.bound())
+
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Where any group can run at a price."""
         started = self._started(problem)
@@ -159,6 +167,8 @@ class Exact:
                 if not search.done and search.lattice.steps < end:
                     plan = yield from beam_plan(problem, search.lattice, search.ranking, beam, end)
                     yield from search.take(plan)
+            if not search.done and not tried:
+                yield from self._walks(problem, search)
             if not search.done and not tried and search.far and worth_trying(problem):
                 tried, before = True, search.best
                 yield from self._columns(problem, search)
@@ -192,14 +202,15 @@ class AStar:
         self.problem = problem
         self.price = price or problem.rank
         reach = reach or Reach(problem)
-        cuts = ForcedCuts(problem, reach)
-        self.lattice = Lattice(problem, reach, cuts)
-        self.ranking = Ranking(problem, reach, cuts)
+        self.reach, self.cuts = reach, ForcedCuts(problem, reach)
+        self.lattice = Lattice(problem, reach, self.cuts)
+        self.ranking = Ranking(problem, reach, self.cuts)
         self.scale = len(problem.graph) + 1
         self.settled: dict[Group, Settled] = {}
         self.deepest = 0
         self._met: dict[Group, Group] = {}
         self.best: int | None = None
+        self.proved = 0
         self.done = False
         start = self.ranking.whole(self.lattice.whole)
         self.root = start * self.scale
@@ -219,13 +230,15 @@ class AStar:
 
     def prove(self, bound: int) -> None:
         """A bound of the score from elsewhere; the search is over where the best plan reaches it."""
+        self.proved = max(self.proved, bound)
         if self.best is not None and self.problem.prices.score(self.best // self.scale) <= bound:
             self.done, self.open = True, []
 
     @property
     def far(self) -> bool:
-        """Whether this search is far from a proof: its own bound lies more than 10 % below the best plan."""
-        return self.best is not None and bool(self.open) and self.open[0].bound * 100 < self.best * 90
+        """Whether this search is far from a proof: the bound lies more than 10 % below the best plan."""
+        best = None if self.best is None else self.problem.prices.score(self.best // self.scale)
+        return best is not None and bool(self.open) and self.bound() * 100 < best * 90
 
     def advances(self, per_op: int) -> bool:
         """Whether it would be done after ``per_op`` steps for each op if it went on as fast as so far.
@@ -273,10 +286,10 @@ class AStar:
         yield Proposal(None, self.bound())
 
     def bound(self) -> int:
-        """No plan scores less: the most promising label, or the best plan if none is left."""
+        """No plan scores less: the most promising label, the best plan if none is left, what was proved elsewhere."""
         bounds = [self.open[0].bound] if self.open else []
         bounds += [self.best] if self.best is not None else []
-        return self.problem.prices.score(min(bounds) // self.scale) if bounds else NO_PLAN
+        return max(self.proved, self.problem.prices.score(min(bounds) // self.scale)) if bounds else NO_PLAN
 
     def groups(self) -> list[Group]:
         """The best plan, once the whole network is settled."""
