@@ -11,7 +11,7 @@ a plan is consistent, and an edge settles its ideal only with its true cost.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -111,13 +111,15 @@ class Exact:
         yield from search.run(self.first_effort)
         while not search.done and search.advances(self.effort_per_op):
             yield from search.run(search.lattice.steps + self.first_effort)
-        yield from self._plans(problem, search)
+        tried = yield from self._plans(problem, search)
         if not search.done and not search.far:
             yield from search.run(self.effort)
+        if not search.done and not tried and worth_trying(problem):
+            yield from self._columns(problem, search)
 
     def _columns(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Prices of ops bound all plans, and groups worth their prices make good ones."""
-        columns = Columns(problem, bound=search.bound())
+        columns = Columns(problem, search.plan, search.bound())
         for proposal in columns.run(self.column_effort):
             yield proposal
             if proposal.partition is not None:
@@ -158,8 +160,11 @@ class Exact:
                 yield Proposal(proposal.partition)
             yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
 
-    def _plans(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
-        """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted."""
+    def _plans(self, problem: Problem, search: AStar) -> Generator[Proposal, None, bool]:
+        """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted.
+
+        Whether it came to that.
+        """
         end = search.lattice.steps + self.beam_effort
         tried = False
         for beams in (BEAMS[:_QUICK], BEAMS[_QUICK:]):
@@ -173,7 +178,8 @@ class Exact:
                 tried, before = True, search.best
                 yield from self._columns(problem, search)
                 if search.best != before:
-                    return
+                    break
+        return tried
 
 
 def _narrowed(problem: Problem, search: AStar) -> AStar:
@@ -210,6 +216,7 @@ class AStar:
         self.deepest = 0
         self._met: dict[Group, Group] = {}
         self.best: int | None = None
+        self.plan: list[Group] = []
         self.proved = 0
         self.done = False
         start = self.ranking.whole(self.lattice.whole)
@@ -222,7 +229,7 @@ class AStar:
             return
         score = sum(self._price(group) or 0 for group in plan)
         if self.best is None or score < self.best:
-            self.best = score
+            self.best, self.plan = score, plan
             self.open = [label for label in self.open if label.bound < score]
             heapq.heapify(self.open)
             self.done = not self.open
@@ -249,7 +256,7 @@ class AStar:
 
     def adopt(self, other: AStar) -> None:
         """Take over the best plan of another search of the same problem."""
-        self.best = other.best
+        self.best, self.plan = other.best, other.plan
 
     def spare_bytes(self, label: _Label | None = None) -> int:
         """What a group after a label must not move again beyond touching everything once, or the plan is no better.
