@@ -6,8 +6,9 @@ what an op is worth: prices y with sum of y over G <= bytes(G) for every group b
 of all y. Columns are made as they are needed: groups that cost less than their ops are worth.
 
 The bound never trusts a floating-point solver. Prices are rounded to whole bytes, and what the
-cheapest group with first op s lacks, r(s) <= 0 in exact integers, is added: sum of y + sum of r(s).
-(Lower y(s) by r(s), and every group pays for its ops.)
+cheapest group with first op s lacks, in exact integers, is taken off y(s), last first op first: then
+every group pays for its ops. What is left are prices that bound all plans, and the next ones looked at lie
+half-way between them and the prices of the relaxation, which jump from one end to the other by themselves.
 """
 
 from __future__ import annotations
@@ -42,9 +43,6 @@ _EFFORTS: Final = (
 
 _PLAN_AT: Final = 2
 """The effort at which a first plan is made of the groups known so far."""
-
-_STEADY_AT: Final = 2
-"""From this effort on prices are looked at half-way between those of the best bound and those of the relaxation."""
 
 _PER_OP: Final = 4
 """So many groups for each op may become part of a plan."""
@@ -112,19 +110,21 @@ class Columns:
         if best:
             self.best = sum(self.bytes_of[group] for group in best)
 
-    def run(self, effort: int) -> Iterator[Proposal]:
+    def run(self, steps: int) -> Iterator[Proposal]:
         """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
-        level, duals, busy = 0, Duals([0] * len(self.graph), {}), set(self.pricing.roots)
+        level, busy = 0, set(self.pricing.roots)
+        worth = Duals([0] * len(self.graph), {})
         reached = float("inf")
         center: list[int] = []
-        while self.pricing.steps < effort and not self.done:
+        while self.pricing.steps < steps and not self.done:
             relaxed = self.master.relaxed()
             everywhere = len(busy) == len(self.pricing.roots)
-            prices = _between(center, relaxed.prices) if center and not self.master.triples else relaxed.prices
-            duals = self._duals(prices, relaxed.fines)
-            found = self._round(duals, _EFFORTS[level], busy, everywhere and level >= _STEADY_AT)
+            steady = everywhere and center and not self.master.triples
+            worth = self._duals(relaxed.prices, relaxed.fines)
+            duals = self._duals(_between(center, relaxed.prices), relaxed.fines) if steady else worth
+            found = self._round(duals, _EFFORTS[level], busy, everywhere)
             changed = sum(not self._ask(group) for group in relaxed.used if self._doubtful(group))
-            if level >= _STEADY_AT and everywhere and (found.bound > self.bound or not found.new):
+            if everywhere and (found.bound > self.bound or not found.new):
                 center = list(found.duals.prices) if found.new else []
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
@@ -139,12 +139,12 @@ class Columns:
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
                 if level == _PLAN_AT and not self._near(relaxed.nbytes):
-                    yield from self._plan(duals, _ROUGH)
-            elif not found.new and not changed and prices is relaxed.prices:
-                yield from self._plan(duals)
+                    yield from self._plan(worth, _ROUGH)
+            elif not found.new and not changed and duals is worth:
+                yield from self._plan(worth)
                 if self.done or not self.master.cut_off(relaxed):
                     return
-        yield from self._plan(duals)
+        yield from self._plan(worth)
 
     @property
     def done(self) -> bool:

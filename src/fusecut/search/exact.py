@@ -74,10 +74,11 @@ class Exact:
     found and the bound proved so far. It begins with ``first_effort``, and goes on as long as it
     advances through the network by one op in ``effort_per_op`` steps, which settles long networks of
     any size. Networks that it does not settle get a plan from ever more thorough beams, within
-    ``beam_effort``. If the bound is then still more than 10 % below the plan and scipy is installed,
-    column generation (:mod:`fusecut.search._columns`) grows groups for ``column_effort`` steps, for a
-    better bound and a better plan: on networks closer to a proof (HRNet) it takes minutes and gains
-    nothing. Memory is O(steps) labels, and a set of ops for each ideal met.
+    ``beam_effort`` (:mod:`fusecut.search._beams`). With scipy installed, walks between ops that share no
+    group (:mod:`fusecut.search._walks`) give them a bound. Where it is still more than 2 % below the
+    plan, or no proof comes otherwise, column generation (:mod:`fusecut.search._columns`) grows groups for
+    ``column_effort`` steps, for a better bound and a better plan.
+    Memory is O(steps) labels, and a set of ops for each ideal met.
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
@@ -92,7 +93,7 @@ class Exact:
     first_effort: int = 60_000
     effort_per_op: int = 100
     beam_effort: int = 700_000
-    column_effort: int = 2_000_000
+    column_effort: int = 4_000_000
     first_questions: int = 150
     questions: int = 1_000
     start: tuple[Group, ...] = ()
@@ -243,9 +244,9 @@ class AStar:
 
     @property
     def far(self) -> bool:
-        """Whether this search is far from a proof: the bound lies more than 10 % below the best plan."""
+        """Whether this search is far from a proof: the bound lies more than 2 % below the best plan."""
         best = None if self.best is None else self.problem.prices.score(self.best // self.scale)
-        return best is not None and bool(self.open) and self.bound() * 100 < best * 90
+        return best is not None and bool(self.open) and self.bound() * 100 < best * 98
 
     def advances(self, per_op: int) -> bool:
         """Whether it would be done after ``per_op`` steps for each op if it went on as fast as so far.
