@@ -44,6 +44,9 @@ _EFFORTS: Final = (
 _PLAN_AT: Final = 2
 """The effort at which a first plan is made of the groups known so far."""
 
+_THOROUGH: Final = 3
+"""From this effort on every round looks at all first ops: at the prices of the relaxation some would take very long."""
+
 _PER_OP: Final = 4
 """So many groups for each op may become part of a plan."""
 
@@ -131,7 +134,7 @@ class Columns:
             busy = found.roots
             gains = not everywhere or relaxed.nbytes < reached * _GAIN
             reached = relaxed.nbytes if everywhere else reached
-            if gains and found.new * _FEW >= len(self.graph) and busy:
+            if level < _THOROUGH and gains and found.new * _FEW >= len(self.graph) and busy:
                 continue
             busy = set(self.pricing.roots)
             if not everywhere:
