@@ -42,7 +42,7 @@ _EFFORTS: Final = (
 """From the first round to the last: most groups are found by a short look, the proof takes a thorough one."""
 
 _PLAN_AT: Final = 2
-"""The effort at which a first plan is made of the groups known so far."""
+"""From this effort on a plan is made of the groups known so far before each step up, unless one is near already."""
 
 _THOROUGH: Final = 3
 """From this effort on every round looks at all first ops: at the prices of the relaxation some would take very long."""
@@ -141,7 +141,7 @@ class Columns:
                 continue
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
-                if level == _PLAN_AT and not self._near(relaxed.nbytes):
+                if level >= _PLAN_AT and not self._near(relaxed.nbytes):
                     yield from self._plan(worth, _ROUGH)
             elif not found.new and not changed and duals is worth:
                 yield from self._plan(worth)
