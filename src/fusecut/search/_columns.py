@@ -8,7 +8,7 @@ of all y. Columns are made as they are needed: groups that cost less than their 
 The bound never trusts a floating-point solver. Prices are rounded to whole bytes, and what the
 cheapest group with first op s lacks, in exact integers, is taken off y(s), last first op first: then
 every group pays for its ops. What is left are prices that bound all plans, and the next ones looked at lie
-half-way between them and the prices of the relaxation, which jump from one end to the other by themselves.
+between them and the prices of the relaxation, which jump from one end to the other by themselves.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ _PLAN_AT: Final = 2
 
 _THOROUGH: Final = 3
 """From this effort on every round looks at all first ops: at the prices of the relaxation some would take very long."""
+
+_LEAST_SHARE: Final = 1 / 16
+"""Prices that gave no better bound move less far the next time, but this far."""
 
 _PER_OP: Final = 4
 """So many groups for each op may become part of a plan."""
@@ -119,16 +122,19 @@ class Columns:
         worth = Duals([0] * len(self.graph), {})
         reached = float("inf")
         center: list[int] = []
+        share = 1 / 2
         while self.pricing.steps < steps and not self.done:
             relaxed = self.master.relaxed()
             everywhere = len(busy) == len(self.pricing.roots)
             steady = everywhere and center and not self.master.triples
             worth = self._duals(relaxed.prices, relaxed.fines)
-            duals = self._duals(_between(center, relaxed.prices), relaxed.fines) if steady else worth
+            duals = self._duals(_between(center, relaxed.prices, share), relaxed.fines) if steady else worth
             found = self._round(duals, _EFFORTS[level], busy, everywhere)
             changed = sum(not self._ask(group) for group in relaxed.used if self._doubtful(group))
             if everywhere and (found.bound > self.bound or not found.new):
-                center = list(found.duals.prices) if found.new else []
+                center, share = list(found.duals.prices) if found.new else [], 1 / 2
+            elif steady:
+                share = max(share / 2, _LEAST_SHARE)
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
             busy = found.roots
@@ -244,8 +250,8 @@ class Columns:
             return
 
 
-def _between(center: list[int], prices: list[float]) -> list[float]:
-    return [(a + b) / 2 for a, b in zip(center, prices, strict=True)]
+def _between(center: list[int], prices: list[float], share: float) -> list[float]:
+    return [a + (b - a) * share for a, b in zip(center, prices, strict=True)]
 
 
 def _first(group: Group) -> int:
