@@ -29,6 +29,9 @@ from fusecut.units import format_bytes, parse_bytes
 
 KNEES: Final = 3
 INTERRUPTED: Final = "interrupted"
+_COLUMN_EFFORT: Final = 200_000
+"""Of the search at each point by default: curves have many, and a network that takes more ends with a gap."""
+
 _LEAST_BEND: Final = 0.05
 
 
@@ -209,7 +212,7 @@ def curve(
         CostModelError: the model charged less in a smaller buffer.
     """
     low, high = parse_bytes(from_buffer), parse_bytes(to_buffer)
-    search = search or Exact()
+    search = search or Exact(column_effort=_COLUMN_EFFORT)
     _check(low, high, search)
     machine = replace(machine or Machine(high), buffer_bytes=high)
     remembered = Remembered(never_rising(model if model is not None else scheme_model(scheme)))

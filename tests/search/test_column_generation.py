@@ -90,10 +90,12 @@ def test_listed_groups_are_all_that_fit_with_their_reduced_costs(model: str) -> 
         problem = small_problem(seed, model)
         duals = random_duals(problem.graph, np.random.default_rng([seed, 3]))
         pricing = Pricing(growth_of(problem))
-        listing = pricing.listing
         assert not pricing.roots
-        costs = listing.reduced(duals.vector, duals.fines).tolist()
-        found = dict(zip(listing.groups, costs, strict=True))
+        found: dict[Group, int] = {}
+        for first in range(len(problem.graph)):
+            groups, costs = pricing.listing.reduced(first, duals.vector, duals.fines)
+            assert all(group & -group == 1 << first for group in groups)
+            found.update(zip(groups, costs.tolist(), strict=True))
         assert found == {g: reduced(problem, duals, g) for g in fitting_groups(problem)}, f"seed {seed}"
 
 

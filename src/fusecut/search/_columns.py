@@ -6,8 +6,9 @@ what an op is worth: prices y with sum of y over G <= bytes(G) for every group b
 of all y. Columns are made as they are needed: groups that cost less than their ops are worth.
 
 The bound never trusts a floating-point solver. Prices are rounded to whole bytes, and what the
-cheapest group with first op s lacks, r(s) <= 0 in exact integers, is added: sum of y + sum of r(s).
-(Lower y(s) by r(s), and every group pays for its ops.)
+cheapest group with first op s lacks, in exact integers, is taken off y(s), last first op first: then
+every group pays for its ops. What is left are prices that bound all plans, and the next ones looked at lie
+between them and the prices of the relaxation, which jump from one end to the other by themselves.
 """
 
 from __future__ import annotations
@@ -26,21 +27,37 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import Reach
 from fusecut.search._growth import Growth
-from fusecut.search._master import Master, Relaxed
+from fusecut.search._master import Master
 from fusecut.search._pricing import FEW, Duals, Effort, Pricing
 from fusecut.search.protocol import Proposal
 
-_EFFORTS: Final = (Effort(1, 60, 8), Effort(1, 250, 8), Effort(1, 1000, 8), Effort(8, 1000, 8), Effort(64, 1000, 8))
+_EFFORTS: Final = (
+    Effort(1, 60, 8),
+    Effort(1, 250, 8),
+    Effort(1, 1000, 8),
+    Effort(16, 1000, 32),
+    Effort(100, 1000, 32),
+    Effort(1000, 1000, 32),
+)
 """From the first round to the last: most groups are found by a short look, the proof takes a thorough one."""
 
 _PLAN_AT: Final = 2
-"""The effort at which a first plan is made of the groups known so far."""
+"""From this effort on a plan is made of the groups known so far before each step up, unless one is near already."""
+
+_THOROUGH: Final = 3
+"""From this effort on every round looks at all first ops: at the prices of the relaxation some would take very long."""
+
+_LEAST_SHARE: Final = 1 / 16
+"""Prices that gave no better bound move less far the next time, but this far."""
 
 _PER_OP: Final = 4
 """So many groups for each op may become part of a plan."""
 
 _ROUGH: Final = 0.003
 """The first plan need not be nearer than this to the best among the groups known."""
+
+_NEAR: Final = 1.01
+"""A plan that is nearer than this to the relaxation is improved at the end only."""
 
 _GAIN: Final = 0.999
 """A round at all first ops that lowers the relaxation by less than this asks for more effort, too."""
@@ -67,10 +84,11 @@ def worth_trying(problem: Problem) -> bool:
 class Round(NamedTuple):
     """What one round of pricing came to: ``roots`` are the first ops below which new groups were found.
 
-    The bound is 0 where not every root was looked at.
+    ``duals`` are prices that no group lacks any more; the bound is 0 where not every root was looked at.
     """
 
     bound: int
+    duals: Duals
     new: int
     roots: set[int]
     complete: bool
@@ -98,39 +116,52 @@ class Columns:
         if best:
             self.best = sum(self.bytes_of[group] for group in best)
 
-    def run(self, effort: int) -> Iterator[Proposal]:
+    def run(self, steps: int) -> Iterator[Proposal]:
         """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
-        level, duals, busy = 0, Duals([0] * len(self.graph), {}), set(self.pricing.roots)
+        level, busy = 0, set(self.pricing.roots)
+        worth = Duals([0] * len(self.graph), {})
         reached = float("inf")
-        while self.pricing.steps < effort and not self.done:
+        center: list[int] = []
+        share = 1 / 2
+        while self.pricing.steps < steps and not self.done:
             relaxed = self.master.relaxed()
             everywhere = len(busy) == len(self.pricing.roots)
-            duals = self._duals(relaxed)
-            found = self._round(duals, _EFFORTS[level], busy)
+            steady = everywhere and center and not self.master.triples
+            worth = self._duals(relaxed.prices, relaxed.fines)
+            duals = self._duals(_between(center, relaxed.prices, share), relaxed.fines) if steady else worth
+            found = self._round(duals, _EFFORTS[level], busy, everywhere)
             changed = sum(not self._ask(group) for group in relaxed.used if self._doubtful(group))
+            if everywhere and (found.bound > self.bound or not found.new):
+                center, share = list(found.duals.prices) if found.new else [], 1 / 2
+            elif steady:
+                share = max(share / 2, _LEAST_SHARE)
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
             busy = found.roots
             gains = not everywhere or relaxed.nbytes < reached * _GAIN
             reached = relaxed.nbytes if everywhere else reached
-            if gains and found.new * _FEW >= len(self.graph) and busy:
+            if level < _THOROUGH and gains and found.new * _FEW >= len(self.graph) and busy:
                 continue
             busy = set(self.pricing.roots)
             if not everywhere:
                 continue
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
-                if level == _PLAN_AT:
-                    yield from self._plan(duals, _ROUGH)
-            elif not found.new and not changed:
-                yield from self._plan(duals)
+                if level >= _PLAN_AT and not self._near(relaxed.nbytes):
+                    yield from self._plan(worth, _ROUGH)
+            elif not found.new and not changed and duals is worth:
+                yield from self._plan(worth)
                 if self.done or not self.master.cut_off(relaxed):
                     return
-        yield from self._plan(duals)
+        yield from self._plan(worth)
 
     @property
     def done(self) -> bool:
         return self.best is not None and self.best <= self.bound
+
+    def _near(self, nbytes: float) -> bool:
+        """Whether the best plan is within a hundredth of the relaxation."""
+        return self.best is not None and self.best < nbytes * _NEAR
 
     def _ask(self, group: Group) -> bool:
         """Ask the model about a group; whether its column is as it was."""
@@ -148,42 +179,47 @@ class Columns:
         """Whether a group counts as its touch-once bytes because nobody asked the model."""
         return group in self.bytes_of and group not in self.asked
 
-    def _duals(self, relaxed: Relaxed) -> Duals:
+    def _duals(self, prices: list[float], fined: list[float]) -> Duals:
         """Prices in whole bytes, rounded down, and fines rounded up."""
-        fines = {ops: -floor(-fine) for ops, fine in zip(self.master.triples, relaxed.fines, strict=True) if fine > 0}
-        return Duals([floor(price) for price in relaxed.prices], fines)
+        fines = {ops: -floor(-fine) for ops, fine in zip(self.master.triples, fined, strict=True) if fine > 0}
+        return Duals([floor(price) for price in prices], fines)
 
-    def _round(self, duals: Duals, effort: Effort, roots: set[int]) -> Round:
-        """Look for groups below first ops: those listed, and those of the roots given."""
-        lacking = dict.fromkeys(range(len(self.graph)), 0)
+    def _round(self, duals: Duals, effort: Effort, roots: set[int], lowered: bool) -> Round:
+        """Look for groups below first ops, the last one first: those listed, and those of the roots given.
+
+        What the groups of a first op lack is taken off its price: at once if ``lowered``, so that groups of
+        earlier first ops that hold it lack less; else when all are done.
+        """
+        known: dict[int, list[tuple[Group, int]]] = {}
         for group, nbytes in self.bytes_of.items():
-            first = _first(group)
-            lacking[first] = min(lacking[first], duals.reduced(group, nbytes))
-        new = self._listed(duals, effort.groups, lacking)
-        complete = True
-        for first in sorted(roots):
-            priced = self.pricing.groups(first, duals, 0, effort, self)
-            complete = complete and priced.complete
-            lacking[first] = min(lacking[first], priced.least_bytes)
-            new += priced.groups
+            known.setdefault(_first(group), []).append((group, nbytes))
+        lowest, complete, new = duals, True, list[tuple[int, Group]]()
+        for first in reversed(range(len(self.graph))):
+            least = min((duals.reduced(group, nbytes) for group, nbytes in known.get(first, ())), default=0)
+            if first not in self.pricing.roots:
+                found = self._listed(first, duals, effort.groups)
+                least = min([least, *(cost for cost, _ in found[:1])])
+                new += found
+            elif first in roots:
+                priced = self.pricing.groups(first, duals, 0, effort, self)
+                complete = complete and priced.complete
+                least = min(least, priced.least_bytes)
+                new += priced.groups
+            if least < 0:
+                lowest = lowest.lowered(first, -least)
+                duals = lowest if lowered else duals
         for _, group in new:
             self.bytes_of[group] = self.graph.touch_once_bytes(group)
             if effort.steps >= _ASKED_AT_ONCE:
                 self._ask(group)
-        bound = duals.total + sum(lacking.values()) if len(roots) == len(self.pricing.roots) else 0
-        return Round(bound, len(new), {_first(group) for _, group in new} & roots, complete)
+        bound = lowest.total if len(roots) == len(self.pricing.roots) else 0
+        return Round(bound, lowest, len(new), {_first(group) for _, group in new} & roots, complete)
 
-    def _listed(self, duals: Duals, most: int, lacking: dict[int, int]) -> list[tuple[int, Group]]:
-        """The same among the groups that are listed: the cheapest new ones of every first op."""
-        listing, found = self.pricing.listing, dict[int, list[tuple[int, Group]]]()
-        reduced = listing.reduced(duals.vector, duals.fines)
-        for k in np.flatnonzero(reduced < 0).tolist():
-            if listing.groups[k] not in self:
-                found.setdefault(int(listing.firsts[k]), []).append((int(reduced[k]), listing.groups[k]))
-        for first, entries in found.items():
-            entries.sort()
-            lacking[first] = min(lacking[first], entries[0][0])
-        return [entry for entries in found.values() for entry in entries[:most]]
+    def _listed(self, first: int, duals: Duals, most: int) -> list[tuple[int, Group]]:
+        """The same among the groups of a first op that are listed: the cheapest new ones."""
+        groups, reduced = self.pricing.listing.reduced(first, duals.vector, duals.fines)
+        found = [(int(reduced[k]), groups[k]) for k in np.flatnonzero(reduced < 0).tolist() if groups[k] not in self]
+        return sorted(found)[:most]
 
     def _cheapest(self, duals: Duals) -> list[Group]:
         """The groups for a plan: the single ops, and those of least reduced cost."""
@@ -212,6 +248,10 @@ class Columns:
                 self.best = cost
                 yield Proposal(partition, self.bound)
             return
+
+
+def _between(center: list[int], prices: list[float], share: float) -> list[float]:
+    return [a + (b - a) * share for a, b in zip(center, prices, strict=True)]
 
 
 def _first(group: Group) -> int:

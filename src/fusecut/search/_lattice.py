@@ -95,6 +95,40 @@ class Lattice:
                 yield step._replace(again_bytes=again) if again else step
                 stack.append((step, banned, frontier & ~step.group & ~banned))
 
+    def likely_from(self, ideal: Group, rest_bytes: int, width: int) -> Iterator[Step]:
+        """Of the groups of each size that may follow an ideal, ``width`` that are likely part of a good plan.
+
+        Those of least bytes, what is left after them included, of all that are one op, with its missing
+        ancestors, larger than some group kept. For lattices too large to be listed: O(ops of the
+        largest group * width * successors).
+        """
+        start = Step(0, 0, self.floor.start, rest_bytes)
+        sizes: dict[int, dict[Group, tuple[Step, Group]]] = {}
+        for seed in self.reach.seeds(ideal):
+            sizes.setdefault(1, {})[1 << seed] = self._add(start, ideal, seed), self.graph.succs[seed]
+        while sizes:
+            met = sizes.pop(min(sizes)).values()
+            kept = sorted(met, key=lambda each: (each[0].dram_bytes + each[0].rest_bytes, each[0].group))[:width]
+            for step, frontier in kept:
+                self.steps += 1
+                yield step
+                for op in bits(frontier & ~step.group):
+                    joining = (self.graph.ancestors[op] | 1 << op) & ~ideal & ~step.group
+                    same = sizes.setdefault((step.group | joining).bit_count(), {})
+                    if step.group | joining not in same:
+                        self._join(ideal, step, frontier, joining, same)
+
+    def _join(
+        self, ideal: Group, step: Step, frontier: Group, joining: Group, same: dict[Group, tuple[Step, Group]]
+    ) -> None:
+        """Note the group that is a step with more ops, where the floor allows it."""
+        self.steps += 1
+        for op in bits(joining):
+            step = self._add(step, ideal, op)
+            frontier |= self.graph.succs[op]
+        if not self.floor.again_bytes(step.mark, self.capacity):
+            same[step.group] = step, frontier
+
     def _add(self, step: Step, ideal: Group, op: int) -> Step:
         """The step with one more op, all of whose predecessors are done or in the group."""
         graph, group, size = self.graph, step.group, self._size

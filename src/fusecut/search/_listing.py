@@ -44,24 +44,28 @@ def all_groups(growth: Growth, first: int, most: int) -> list[Grown] | None:
 
 
 class Listing:
-    """Groups and their touch-once bytes, to be priced all at once."""
+    """Groups in the order of their first ops, and their touch-once bytes; those of a first op are priced at once."""
 
     def __init__(self, ops: int, groups: list[Grown]) -> None:
         from scipy.sparse import csr_matrix
 
         self.groups = [grown.group for grown in groups]
         self.bytes = np.array([grown.dram_bytes for grown in groups], np.int64)
-        self.firsts = np.array([(group & -group).bit_length() - 1 for group in self.groups], np.int64)
+        self._ends = np.searchsorted([(group & -group).bit_length() - 1 for group in self.groups], range(ops + 1))
         ends = np.cumsum([0, *(group.bit_count() for group in self.groups)])
         columns = np.fromiter((op for group in self.groups for op in bits(group)), np.int32, int(ends[-1]))
         shape = (len(self.groups), ops)
         self._holds: Any = csr_matrix((np.ones(len(columns), np.int64), columns, ends), shape=shape)
 
-    def reduced(self, prices: NDArray[np.int64], fines: dict[Group, int]) -> NDArray[np.int64]:
-        """The reduced cost of every group."""
-        reduced: NDArray[np.int64] = self.bytes - self._holds @ prices
-        for ops, fine in fines.items():
+    def reduced(
+        self, first: int, prices: NDArray[np.int64], fines: dict[Group, int]
+    ) -> tuple[list[Group], NDArray[np.int64]]:
+        """The groups of a first op, and the reduced cost of each."""
+        start, end = int(self._ends[first]), int(self._ends[first + 1])
+        holds = self._holds[start:end]
+        reduced: NDArray[np.int64] = self.bytes[start:end] - holds @ prices
+        for ops, fine in fines.items() if start < end else ():
             member = np.zeros(len(prices), np.int64)
             member[list(bits(ops))] = 1
-            reduced += fine * (self._holds @ member > 1)
-        return reduced
+            reduced += fine * (holds @ member > 1)
+        return self.groups[start:end], reduced

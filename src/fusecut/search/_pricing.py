@@ -43,6 +43,10 @@ class Duals:
             for op in bits(ops):
                 self._sets.setdefault(op, []).append((ops, fine))
 
+    def lowered(self, op: int, nbytes: int) -> Duals:
+        """The same with one price lower by so many bytes."""
+        return Duals([price - nbytes * (i == op) for i, price in enumerate(self.prices)], self.fines)
+
     def fined(self, group: Group, op: int) -> int:
         """Fines that a group pays when an op joins it."""
         return sum(fine for ops, fine in self._sets.get(op, ()) if (ops & group).bit_count() == 1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final, NamedTuple
 
 from numpy.random import Generator as Random
@@ -22,19 +21,18 @@ from fusecut.cost import NEVER_BYTES, FitFloor
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search._columns import Columns, worth_trying
+from fusecut.search._beams import BEAMS, Settled, beam_plan, path_to
+from fusecut.search._columns import Columns, solver_is_here, worth_trying
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
 from fusecut.search._paths import near_optimal
 from fusecut.search._ranking import Ranking
+from fusecut.search._walks import Walks
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
 _ONE_EXPANSION: Final = 30_000
 """So many steps beyond the effort may be spent on finishing what begins within it."""
-
-_BEAMS: Final = ((1, 300), (1, 3_000), (1, 100_000), (2, 100_000), (4, 100_000))
-"""Width of a beam, and groups tried from each of its ideals: from cheap to thorough."""
 
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
@@ -64,12 +62,6 @@ class _Label(NamedTuple):
         return self.ideal + self.behind
 
 
-class _Settled(NamedTuple):
-    reached: int
-    group: Group
-    parent: Group
-
-
 @dataclass(frozen=True)
 class Exact:
     """Best plan and proof; anytime.
@@ -82,10 +74,11 @@ class Exact:
     found and the bound proved so far. It begins with ``first_effort``, and goes on as long as it
     advances through the network by one op in ``effort_per_op`` steps, which settles long networks of
     any size. Networks that it does not settle get a plan from ever more thorough beams, within
-    ``beam_effort``. If the bound is then still more than 10 % below the plan and scipy is installed,
-    column generation (:mod:`fusecut.search._columns`) grows groups for ``column_effort`` steps, for a
-    better bound and a better plan: on networks closer to a proof (HRNet) it takes minutes and gains
-    nothing. Memory is O(steps) labels, and a set of ops for each ideal met.
+    ``beam_effort`` (:mod:`fusecut.search._beams`). With scipy installed, walks between ops that share no
+    group (:mod:`fusecut.search._walks`) give them a bound. Where it is still more than 2 % below the
+    plan, or no proof comes otherwise, column generation (:mod:`fusecut.search._columns`) grows groups for
+    ``column_effort`` steps, for a better bound and a better plan.
+    Memory is O(steps) labels, and a set of ops for each ideal met.
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
@@ -100,7 +93,7 @@ class Exact:
     first_effort: int = 60_000
     effort_per_op: int = 100
     beam_effort: int = 700_000
-    column_effort: int = 2_000_000
+    column_effort: int = 4_000_000
     first_questions: int = 150
     questions: int = 1_000
     start: tuple[Group, ...] = ()
@@ -119,18 +112,27 @@ class Exact:
         yield from search.run(self.first_effort)
         while not search.done and search.advances(self.effort_per_op):
             yield from search.run(search.lattice.steps + self.first_effort)
-        yield from self._plans(problem, search)
+        tried = yield from self._plans(problem, search)
         if not search.done and not search.far:
             yield from search.run(self.effort)
+        if not search.done and not tried and worth_trying(problem):
+            yield from self._columns(problem, search)
 
     def _columns(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Prices of ops bound all plans, and groups worth their prices make good ones."""
-        columns = Columns(problem, bound=search.bound())
+        columns = Columns(problem, search.plan, search.bound())
         for proposal in columns.run(self.column_effort):
             yield proposal
             if proposal.partition is not None:
                 yield from search.take(list(proposal.partition.groups))
         search.prove(columns.bound)
+
+    def _walks(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
+        """A bound at once, which wide networks hardly raise by steps of their lattice."""
+        if solver_is_here():
+            nbytes = Walks(problem, search.reach, search.cuts).bound
+            search.prove(problem.prices.score(problem.prices.rank(problem.graph.everything, nbytes)))
+            yield Proposal(None, search.bound())
 
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Where any group can run at a price."""
@@ -159,19 +161,26 @@ class Exact:
                 yield Proposal(proposal.partition)
             yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
 
-    def _plans(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
-        """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted."""
+    def _plans(self, problem: Problem, search: AStar) -> Generator[Proposal, None, bool]:
+        """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted.
+
+        Whether it came to that.
+        """
         end = search.lattice.steps + self.beam_effort
         tried = False
-        for beams in (_BEAMS[:_QUICK], _BEAMS[_QUICK:]):
-            for width, groups in beams:
+        for beams in (BEAMS[:_QUICK], BEAMS[_QUICK:]):
+            for beam in beams:
                 if not search.done and search.lattice.steps < end:
-                    yield from search.take((yield from beam_plan(search, width, groups, end)))
+                    plan = yield from beam_plan(problem, search.lattice, search.ranking, beam, end)
+                    yield from search.take(plan)
+            if not search.done and not tried:
+                yield from self._walks(problem, search)
             if not search.done and not tried and search.far and worth_trying(problem):
                 tried, before = True, search.best
                 yield from self._columns(problem, search)
                 if search.best != before:
-                    return
+                    break
+        return tried
 
 
 def _narrowed(problem: Problem, search: AStar) -> AStar:
@@ -200,14 +209,16 @@ class AStar:
         self.problem = problem
         self.price = price
         reach = reach or Reach(problem)
-        cuts = ForcedCuts(problem, reach)
-        self.lattice = Lattice(problem, reach, cuts)
-        self.ranking = Ranking(problem, reach, cuts)
+        self.reach, self.cuts = reach, ForcedCuts(problem, reach)
+        self.lattice = Lattice(problem, reach, self.cuts)
+        self.ranking = Ranking(problem, reach, self.cuts)
         self.scale = len(problem.graph) + 1
-        self.settled: dict[Group, _Settled] = {}
+        self.settled: dict[Group, Settled] = {}
         self.deepest = 0
         self._met: dict[Group, Group] = {}
         self.best: int | None = None
+        self.plan: list[Group] = []
+        self.proved = 0
         self.done = False
         start = self.ranking.whole(self.lattice.whole)
         self.root = start * self.scale
@@ -219,7 +230,7 @@ class AStar:
             return
         score = sum(self._price(group) or 0 for group in plan)
         if self.best is None or score < self.best:
-            self.best = score
+            self.best, self.plan = score, plan
             self.open = [label for label in self.open if label.bound < score]
             heapq.heapify(self.open)
             self.done = not self.open
@@ -227,13 +238,15 @@ class AStar:
 
     def prove(self, bound: int) -> None:
         """A bound of the score from elsewhere; the search is over where the best plan reaches it."""
+        self.proved = max(self.proved, bound)
         if self.best is not None and self.problem.prices.score(self.best // self.scale) <= bound:
             self.done, self.open = True, []
 
     @property
     def far(self) -> bool:
-        """Whether this search is far from a proof: its own bound lies more than 10 % below the best plan."""
-        return self.best is not None and bool(self.open) and self.open[0].bound * 100 < self.best * 90
+        """Whether this search is far from a proof: the bound lies more than 2 % below the best plan."""
+        best = None if self.best is None else self.problem.prices.score(self.best // self.scale)
+        return best is not None and bool(self.open) and self.bound() * 100 < best * 98
 
     def advances(self, per_op: int) -> bool:
         """Whether it would be done after ``per_op`` steps for each op if it went on as fast as so far.
@@ -244,7 +257,7 @@ class AStar:
 
     def adopt(self, other: AStar) -> None:
         """Take over the best plan of another search of the same problem."""
-        self.best = other.best
+        self.best, self.plan = other.best, other.plan
 
     def spare_bytes(self, label: _Label | None = None) -> int:
         """What a group after a label must not move again beyond touching everything once, or the plan is no better.
@@ -266,7 +279,7 @@ class AStar:
             label = heapq.heappop(self.open)
             if label.ideal in self.settled or not self._verify(label):
                 continue
-            self.settled[label.ideal] = _Settled(label.reached, label.group, label.parent)
+            self.settled[label.ideal] = Settled(label.reached, label.group, label.parent)
             self.deepest = max(self.deepest, -label.depth)
             if label.ideal == self.problem.graph.everything:
                 self.best, self.done, self.open = label.reached, True, []
@@ -281,14 +294,14 @@ class AStar:
         yield Proposal(None, self.bound())
 
     def bound(self) -> int:
-        """No plan scores less: the most promising label, or the best plan if none is left."""
+        """No plan scores less: the most promising label, the best plan if none is left, what was proved elsewhere."""
         bounds = [self.open[0].bound] if self.open else []
         bounds += [self.best] if self.best is not None else []
-        return self.problem.prices.score(min(bounds) // self.scale) if bounds else NO_PLAN
+        return max(self.proved, self.problem.prices.score(min(bounds) // self.scale)) if bounds else NO_PLAN
 
     def groups(self) -> list[Group]:
         """The best plan, once the whole network is settled."""
-        return _path(self.settled, self.problem.graph.everything)
+        return path_to(self.settled, self.problem.graph.everything)
 
     def _expand(self, label: _Label, effort: int) -> bool:
         """Whether all groups after a label were met within the effort; if not, the label waits for another time."""
@@ -334,91 +347,3 @@ class AStar:
         else:
             rank = self.problem.rank_within(group, limit // self.scale)
         return None if rank is None else rank * self.scale + 1
-
-
-def beam_plan(search: AStar, width: int, groups: int, end: int) -> Generator[Proposal, None, list[Group] | None]:
-    """A good plan fast: the ``width`` most promising ideals of every size, in order of size.
-
-    Each is left by the first ``groups`` groups only. Yields empty proposals, so that the driver can
-    stop it between expansions. Returns None when the lattice's effort passes ``end``, or when the
-    beam loses itself in ideals that no feasible group leaves. O(ops * width * groups).
-    """
-    problem, lattice, ranking = search.problem, search.lattice, search.ranking
-    everything = problem.graph.everything
-    layers: list[dict[Group, list[_Way]]] = [{} for _ in range(everything.bit_count() + 1)]
-    layers[0][0] = []
-    settled: dict[Group, _Settled] = {}
-    rests = {0: _Rest(lattice.whole, 0)}
-    for layer in layers:
-        for ideal in _most_promising(problem, layer, settled, rests, width):
-            yield Proposal(None)
-            if lattice.steps > end:
-                return None
-            for step in islice(lattice.groups_from(ideal, rests[ideal].nbytes), groups):
-                after = ideal | step.group
-                spent, left = ranking.step(ideal, step)
-                rests[after] = _Rest(step.rest_bytes, left)
-                way = _Way(settled[ideal].reached + spent, step.group, ideal)
-                layers[after.bit_count()].setdefault(after, []).append(way)
-        layer.clear()
-    return _path(settled, everything) if everything in settled else None
-
-
-def _path(settled: dict[Group, _Settled], ideal: Group) -> list[Group]:
-    """The groups on the way to an ideal, first to last."""
-    groups = []
-    while ideal:
-        groups.append(settled[ideal].group)
-        ideal = settled[ideal].parent
-    return groups[::-1]
-
-
-class _Rest(NamedTuple):
-    """What is left after an ideal, at least: bytes, and rank."""
-
-    nbytes: int
-    rank: int
-
-
-class _Way(NamedTuple):
-    """A way to an ideal with its rank, at least."""
-
-    reached: int
-    group: Group
-    parent: Group
-
-
-def _most_promising(
-    problem: Problem,
-    layer: dict[Group, list[_Way]],
-    settled: dict[Group, _Settled],
-    rests: dict[Group, _Rest],
-    width: int,
-) -> list[Group]:
-    """Up to ``width`` ideals of one size, settled; the model is asked in order of promise only."""
-    ranked = sorted(
-        (min(ways, default=_Way(0, 0, 0)).reached + rests[ideal].rank, ideal) for ideal, ways in layer.items()
-    )
-    kept: list[Group] = []
-    for _, ideal in ranked:
-        way = _cheapest(problem, settled, layer[ideal]) if ideal else _Settled(0, 0, 0)
-        if way is not None:
-            settled[ideal] = way
-            kept.append(ideal)
-        if len(kept) == width:
-            break
-    return kept
-
-
-def _cheapest(problem: Problem, settled: dict[Group, _Settled], ways: list[_Way]) -> _Settled | None:
-    """The cheapest way to an ideal by true cost, asking the model no more often than needed."""
-    best: _Settled | None = None
-    for bound, group, parent in sorted(ways):
-        if best is not None and bound >= best.reached:
-            break
-        rank = problem.rank(group)
-        if rank is not None:
-            reached = settled[parent].reached + rank
-            if best is None or reached < best.reached:
-                best = _Settled(reached, group, parent)
-    return best
