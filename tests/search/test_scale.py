@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import islice
 
+import numpy as np
 import pytest
 from small_problems import best_by_trying_all, partitions, small_problem
 
@@ -15,8 +18,9 @@ from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Graph
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer, scheme_model
+from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search import Exact
+from fusecut.search import Exact, Greedy, Searcher
 from fusecut.search import exact as module
 from fusecut.search.exact import AStar
 from fusecut.solution import Status
@@ -115,3 +119,22 @@ def test_long_chains_are_proved_where_groups_may_run_in_bands() -> None:
     for i in range(60):
         mark, seen = floor.extend(seen, mark, i), seen | 1 << i
     assert floor.again_bytes(mark, 1 << 16) == NEVER_BYTES
+
+
+def test_networks_of_many_rows_begin_with_a_greedy_plan() -> None:
+    net = Net("tall")
+    x = net.input(1, 120_000, 1)
+    for _ in range(2):
+        x = net.conv(x, 1)
+    problem = Problem(net.graph(), Machine(4_096), scheme_model("lbdf"))
+    alone, greedy = (p for p in islice(plans(Exact(), problem), 2))
+    assert len(alone) == 2 and len(greedy) == 1
+    asked = problem.evaluations
+    assert [*plans(Greedy(), problem)][1].groups == greedy.groups and problem.evaluations == asked
+
+
+def plans(search: Searcher, problem: Problem) -> Iterator[Partition]:
+    """The plans a search proposes."""
+    for proposal in search.propose(problem, np.random.default_rng(0)):
+        if proposal.partition is not None:
+            yield proposal.partition

@@ -28,11 +28,15 @@ from fusecut.search._lattice import Lattice
 from fusecut.search._paths import near_optimal
 from fusecut.search._ranking import Ranking
 from fusecut.search._walks import Walks
+from fusecut.search.greedy import first_fit
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
 _ONE_EXPANSION: Final = 30_000
 """So many steps beyond the effort may be spent on finishing what begins within it."""
+
+_TALL_ROWS: Final = 200_000
+"""With so many rows to schedule an answer of the model may take a second, and a greedy plan comes first."""
 
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
@@ -109,6 +113,8 @@ class Exact:
             yield from self._priced(problem, search)
             return
         yield from search.take(self._started(problem))
+        if _rows(problem) > _TALL_ROWS:
+            yield from search.take((yield from first_fit(problem)))
         yield from search.run(self.first_effort)
         while not search.done and search.advances(self.effort_per_op):
             yield from search.run(search.lattice.steps + self.first_effort)
@@ -181,6 +187,12 @@ class Exact:
                 if search.best != before:
                     break
         return tried
+
+
+def _rows(problem: Problem) -> int:
+    """Rows that all ops make together."""
+    graph = problem.graph
+    return sum(graph.tensors[t].rows for op in graph.ops for t in op.outputs[:1])
 
 
 def _narrowed(problem: Problem, search: AStar) -> AStar:

@@ -39,7 +39,7 @@ class Greedy:
         graph = problem.graph
         plan = Partition.singletons(graph)
         yield Proposal(plan, root_bound(problem))
-        yield Proposal(Partition(graph, (yield from _first_fit(problem))))
+        yield Proposal(Partition(graph, (yield from first_fit(problem))))
         while (better := (yield from _best_merge(problem, plan.groups))) is not None:
             plan = Partition(graph, better, plan)
             yield Proposal(plan)
@@ -49,7 +49,8 @@ _Steps = Coroutine[Proposal, None, _Result]
 """Stoppable after every question to the cost model."""
 
 
-def _first_fit(problem: Problem) -> _Steps[list[Group]]:
+def first_fit(problem: Problem) -> _Steps[list[Group]]:
+    """Groups of the first plan of :class:`Greedy`, a question at a time."""
     graph = problem.graph
     groups = [1 << i for i in range(len(graph))]
     for v in range(len(graph)):
