@@ -47,6 +47,9 @@ _PLAN_AT: Final = 2
 _THOROUGH: Final = 3
 """From this effort on every round looks at all first ops: at the prices of the relaxation some would take very long."""
 
+_PLAN_EVERY: Final = 5
+"""Of so many thorough rounds one is followed by a plan, unless one is near."""
+
 _LEAST_SHARE: Final = 1 / 16
 """Prices that gave no better bound move less far the next time, but this far."""
 
@@ -122,7 +125,7 @@ class Columns:
         worth = Duals([0] * len(self.graph), {})
         reached = float("inf")
         center: list[int] = []
-        share = 1 / 2
+        share, thorough = 1 / 2, 0
         while self.pricing.steps < steps and not self.done:
             relaxed = self.master.relaxed()
             everywhere = len(busy) == len(self.pricing.roots)
@@ -145,6 +148,9 @@ class Columns:
             busy = set(self.pricing.roots)
             if not everywhere:
                 continue
+            thorough += level >= _THOROUGH
+            if thorough and thorough % _PLAN_EVERY == 0 and not self._near(relaxed.nbytes):
+                yield from self._plan(worth, _ROUGH)
             if level + 1 < len(_EFFORTS) and not found.complete:
                 level += 1
                 if level >= _PLAN_AT and not self._near(relaxed.nbytes):
