@@ -67,8 +67,9 @@ def table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def header(scheme: str) -> list[str]:
-    """Where and when."""
+def header(scheme: str, networks: list[str]) -> list[str]:
+    """Where and when, and what is not here."""
+    absent = [name for name in names() if name not in networks]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return [
         "# All bundled networks",
@@ -77,7 +78,8 @@ def header(scheme: str) -> list[str]:
         "batch 1, seed 0;",
         f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()},",
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores.",
-        "CPU seconds and peak memory are those of a cold process.",
+        "CPU seconds and peak memory are those of a cold process. Scheme by scheme: [mixed.md](mixed.md).",
+        *([f"Left out: {', '.join(absent)}, which take minutes ([scale.md](scale.md))."] if absent else []),
         "",
     ]
 
@@ -106,7 +108,7 @@ def main() -> None:
                         file.write(json.dumps(asdict(row)) + "\n")
             rows.append(row)
             print(table(rows)[-1], file=sys.stderr, flush=True)
-    text = "\n".join([*header(args.scheme), *table(rows)]) + "\n"
+    text = "\n".join([*header(args.scheme, args.networks), *table(rows)]) + "\n"
     if args.output is None:
         print(text, end="")
     else:
