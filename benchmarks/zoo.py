@@ -36,10 +36,11 @@ class Row:
     peak_mib: int
 
 
-def run(network: str, buffer: str, scheme: str) -> Row:
+def run(network: str, buffer: str, scheme: str, max_seconds: int) -> Row:
     """Solve in a fresh process and read its resource usage."""
     command = [sys.executable, "-m", "fusecut", "solve", f"zoo:{network}", "--buffer", buffer, "--scheme", scheme]
-    with subprocess.Popen([*command, "--format", "json", "-q"], stdout=subprocess.PIPE) as process:
+    command += ["--max-seconds", str(max_seconds), "--format", "json", "-q"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         out = process.stdout.read() if process.stdout else b""
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -67,7 +68,7 @@ def table(rows: list[Row]) -> list[str]:
     return lines
 
 
-def header(scheme: str, networks: list[str]) -> list[str]:
+def header(scheme: str, networks: list[str], max_seconds: int) -> list[str]:
     """Where and when, and what is not here."""
     absent = [name for name in names() if name not in networks]
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -75,7 +76,7 @@ def header(scheme: str, networks: list[str]) -> list[str]:
         "# All bundled networks",
         "",
         f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases,",
-        "batch 1, seed 0;",
+        f"batch 1, seed 0, at most {max_seconds} s each;",
         f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()},",
         f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores.",
         "CPU seconds and peak memory are those of a cold process. Scheme by scheme: [mixed.md](mixed.md).",
@@ -90,6 +91,9 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(names()))
     parser.add_argument("--buffers", nargs="*", default=list(BUFFERS))
     parser.add_argument("--scheme", default="mixed")
+    parser.add_argument(
+        "--max-seconds", type=int, default=120, metavar="S", help="of wall time, each run (default: 120)"
+    )
     parser.add_argument("--rows", type=Path, help="JSON lines of finished rows")
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
@@ -102,13 +106,13 @@ def main() -> None:
         for buffer in args.buffers:
             row = known.get((network, buffer, args.scheme))
             if row is None:
-                row = run(network, buffer, args.scheme)
+                row = run(network, buffer, args.scheme, args.max_seconds)
                 if args.rows is not None:
                     with args.rows.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(asdict(row)) + "\n")
             rows.append(row)
             print(table(rows)[-1], file=sys.stderr, flush=True)
-    text = "\n".join([*header(args.scheme, args.networks), *table(rows)]) + "\n"
+    text = "\n".join([*header(args.scheme, args.networks, args.max_seconds), *table(rows)]) + "\n"
     if args.output is None:
         print(text, end="")
     else:
