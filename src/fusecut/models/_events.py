@@ -115,27 +115,35 @@ class RowMachine:
                     self._fire(stream)
             elif rows == 1 and not self.operands[stream] and self.program.last[stream] == 0:
                 self._fire(stream)
-        steps = list(sink_steps(self.program))
-        peaks_only = self.program.steady and len(self.program.sinks) == 1 and not to_the_end and self.observer is None
-        repeated: dict[tuple[int, ...], list[int]] = {}
+        if self.program.steady and len(self.program.sinks) == 1 and not to_the_end and self.observer is None:
+            self._until_it_repeats()
+        else:
+            self._to_the_end(_LEAPS if self.observer is None else 0)
+        return self
+
+    def _until_it_repeats(self) -> None:
+        seen: dict[tuple[int, ...], list[int]] = {}
+        for number, step in enumerate(sink_steps(self.program)):
+            self._serve(number, step)
+            if self.overflown or self._repeats(seen):
+                return
+            if len(seen) > _REMEMBERED:
+                seen.clear()
+
+    def _to_the_end(self, leaps: int) -> None:
+        steps, number = list(sink_steps(self.program)), 0
         seen: dict[tuple[int, ...], tuple[int, list[int]]] = {}
-        leaps = 0 if peaks_only or self.observer is not None else _LEAPS
-        number = 0
         while number < len(steps) and not self.overflown:
             self._serve(number, steps[number])
             number += 1
-            if peaks_only and self._repeats(repeated):
-                break
-            for states in (repeated, seen):
-                if len(states) > _REMEMBERED:
-                    states.clear()
+            if len(seen) > _REMEMBERED:
+                seen.clear()
             if leaps:
                 then, before = seen.setdefault(self._position(), (number, self.made.copy()))
                 if then != number:
                     leaps -= 1
                     number += self._leap(before, steps, then, number)
                     seen.clear()
-        return self
 
     def _position(self) -> tuple[int, ...]:
         """How far the source of every operand is ahead of the window of the next row, and the phase of that row."""
