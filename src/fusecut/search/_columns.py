@@ -33,7 +33,7 @@ _QUICK: Final = Effort(1, 60, 8)
 _EFFORTS: Final = (Effort(1, 250, 8), Effort(16, 1000, 8), Effort(1000, 1000, 8))
 """Of the rounds at all first ops: the next one where the one before left something open."""
 
-_BUSY: Final = 25
+_BUSY: Final = 8
 """First rounds end when fewer than one first op of so many finds anything."""
 
 _MOST_SHARE, _LEAST_SHARE, _RISE = 1 / 2, 1 / 32, 5 / 4
@@ -51,7 +51,7 @@ _ROUGH: Final = 0.003
 _NEAR: Final = 1.003
 """A plan that is nearer than this to the relaxation is improved at the end only."""
 
-_DOUBTS: Final = 20
+_DOUBTS: Final = 4
 """The relaxation is solved again while more than one group of so many in use changes when the model is asked."""
 
 _CLOSE: Final = 4
@@ -151,7 +151,7 @@ class Columns:
             if not found.complete:
                 level = min(level + 1, len(_EFFORTS) - 1)
             elif not found.new:
-                share = 1.0
+                share = _MOST_SHARE
             left = relaxed.nbytes - self.bound
             if left * 100 < relaxed.nbytes and rounds % _PLAN_EVERY == 0 and not self._near(relaxed.nbytes):
                 yield from self._plan(duals, _ROUGH)
