@@ -21,6 +21,7 @@ from fusecut.problem import Problem
 from fusecut.search import NO_PLAN
 from fusecut.search import _net as net
 from fusecut.search._columns import Columns, worth_trying
+from fusecut.search._covers import Covers
 from fusecut.search._cuts import Reach
 from fusecut.search._pricing import Duals, Effort, Pricing
 from fusecut.search._root import localise
@@ -268,3 +269,39 @@ def test_interpreted_loops_find_what_compiled_ones_find() -> None:
     assert outs[1].pop() == b"False"
     assert outs[0] == outs[1]
     assert len(outs[0]) > 20
+
+
+def paid_for(problem: Problem, rng: Generator) -> Duals:
+    """Prices and fines for which no group costs less than its ops are worth."""
+    duals = random_duals(problem.graph, rng)
+    groups = [*fitting_groups(problem), *(1 << op for op in range(len(problem.graph)))]
+    for first in reversed(range(len(problem.graph))):
+        least = min(reduced(problem, duals, g) for g in groups if g & -g == 1 << first)
+        duals.lower(first, -min(least, 0))
+    return duals
+
+
+@every_model
+def test_covers_find_the_best_choice_or_prove_that_none_is_within_the_room(model: str) -> None:
+    met = 0
+    for seed in SEEDS:
+        problem, rng = small_problem(seed, model), np.random.default_rng([seed, 7])
+        truth = best_by_trying_all(problem, partitions(seed))
+        if truth is None:
+            continue
+        duals = paid_for(problem, rng)
+        known = {1 << op: problem.rank(1 << op) for op in range(len(problem.graph))}
+        bytes_of = {group: nbytes for group, nbytes in known.items() if nbytes is not None}
+        for room in (truth[0] - duals.total, truth[0] - duals.total + 1, 10**6):
+            covers = Covers(pricing_of(problem), duals, room, bytes_of, problem.rank)
+            bounds = [covers.bound_bytes for _ in covers.run(10_000)]
+            assert covers.done
+            assert all(bound <= truth[0] for bound in [*bounds, covers.bound_bytes]) or room == 10**6
+            if covers.chosen is None:
+                assert covers.bound_bytes == duals.total + room <= truth[0], f"seed {seed}"
+                continue
+            cost = sum(problem.rank(group) or 0 for group in covers.chosen)
+            assert covers.bound_bytes == cost <= truth[0], f"seed {seed}"
+            met += cost == truth[0]
+            assert sum(covers.chosen) == problem.graph.everything
+    assert met > 20

@@ -22,6 +22,7 @@ from fusecut.errors import PartitionError
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
+from fusecut.search._covers import Covers
 from fusecut.search._cuts import Reach
 from fusecut.search._master import Master, Relaxed
 from fusecut.search._pricing import Duals, Effort, Pricing
@@ -61,6 +62,12 @@ _STEPS_PER_QUESTION: Final = 2_000
 """A question to the model takes as long as so many steps, roughly."""
 
 _ROOTS_PER_PROPOSAL: Final = 50
+
+_PARTS: Final = (8, 4, 2, 1)
+"""What is left below the best plan is closed in parts: first an eighth of it, in the end all."""
+
+_MOST_SETS: Final = 300_000
+"""Of covered ops, for each part."""
 
 
 def worth_trying(problem: Problem) -> bool:
@@ -159,7 +166,41 @@ class Columns:
             if ended:
                 yield from self._plan(duals)
             if (ended or self._closed_in(left)) and not self.master.cut_off(relaxed) and ended:
+                yield from self._covers(center)
                 return
+
+    def _covers(self, duals: Duals) -> Iterator[Proposal]:
+        """All choices of groups within a part of the room that is left below the best plan, then within all of it."""
+        for part in _PARTS:
+            if self.best is None or self.done:
+                return
+            room = -((self.bound - self.best) // part)
+            covers = Covers(self.pricing, duals, self.bound - duals.total + room, self.bytes_of, self._moved)
+            for _ in covers.run(_MOST_SETS):
+                self.bound = max(self.bound, min(covers.bound_bytes, self.best))
+                yield Proposal(None, self.bound)
+            self.bound = max(self.bound, min(covers.bound_bytes, self.best))
+            yield from self._accept(covers.chosen)
+            if not covers.done:
+                return
+
+    def _moved(self, group: Group) -> int | None:
+        """What the model says that a group moves; None if it does not run."""
+        if group not in self.asked:
+            self._ask(group)
+        return self.bytes_of.get(group)
+
+    def _accept(self, groups: list[Group] | None) -> Iterator[Proposal]:
+        """Take a choice of groups for the best plan, if it is better and none of them wait in a circle."""
+        cost = sum(self.bytes_of[group] for group in groups or ())
+        if not groups or self.best is None or cost >= self.best:
+            return
+        try:
+            partition = Partition(self.graph, groups)
+        except PartitionError:
+            return
+        self.best = cost
+        yield Proposal(partition, self.bound)
 
     def _closed_in(self, left: float) -> bool:
         """Whether the bound is near the relaxation, compared with the best plan."""
