@@ -203,7 +203,7 @@ def _narrowed(problem: Problem, search: AStar) -> AStar:
     """
     spare = search.spare_bytes()
     while True:
-        narrow = AStar(problem, Reach(problem, limit_bytes=spare))
+        narrow = AStar(problem, search.reach.narrowed(problem, spare))
         narrow.adopt(search)
         less = narrow.spare_bytes()
         if less >= spare - spare // 50:
