@@ -86,8 +86,8 @@ class Exact:
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
-    ``first_questions`` do not settle the proof, the plan of on-line search follows, and another
-    ``questions`` for the proof.
+    ``first_questions`` do not settle the proof, the best plan of a buffer an eighth smaller follows, or, where
+    as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof.
 
     ``start`` is a plan known beforehand, such as the best one of a slightly larger buffer; one that does
     not run is left aside. It decides nothing but how soon the others are ruled out, and ties.
@@ -99,7 +99,7 @@ class Exact:
     beam_effort: int = 700_000
     column_effort: int = 4_000_000
     first_questions: int = 150
-    questions: int = 1_000
+    questions: int = 3_000
     start: tuple[Group, ...] = ()
 
     name = "exact"
@@ -141,17 +141,46 @@ class Exact:
             yield Proposal(None, search.bound())
 
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
-        """Where any group can run at a price."""
+        """Where any group can run at a price. A plan that is the best one of a smaller buffer saves on-line search."""
+        search = yield from self._begun(problem, search)
+        near = False
+        if not search.done:
+            plan, near = yield from self._from_below(problem)
+            yield from search.take(plan)
+        if not search.done and not near:
+            search = _narrowed(problem, search)
+            yield from search.run(self.first_effort, self.first_questions)
+            if not search.done:
+                yield from search.take((yield from near_optimal(problem)))
+        if not search.done:
+            search = _narrowed(problem, search)
+            yield from search.run(self.effort, self.questions)
+
+    def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
+        """A first plan and the first questions."""
         started = self._started(problem)
         yield from self._easy_plan(problem, search) if started is None else search.take(started)
         if not search.done:
             search = _narrowed(problem, search)
             yield from search.run(self.first_effort, self.first_questions)
-        if not search.done:
-            yield from search.take((yield from near_optimal(problem)))
-        if not search.done:
-            search = _narrowed(problem, search)
-            yield from search.run(self.effort, self.questions)
+        return search
+
+    def _from_below(self, problem: Problem) -> Generator[Proposal, None, tuple[list[Group] | None, bool]]:
+        """A plan of a smaller buffer, if any, and whether it is the best one there.
+
+        Groups of a smaller buffer are shorter, so its plan takes less to find, and it runs in a larger one, too.
+        """
+        smaller, asked = problem.in_buffer(max(1, problem.capacity_bytes * 7 // 8)), 0
+        begun = self._begun(smaller, AStar(smaller))
+        while True:
+            try:
+                next(begun)
+            except StopIteration as end:
+                return end.value.plan or None, end.value.done
+            finally:
+                problem.evaluations += smaller.evaluations - asked
+                asked = smaller.evaluations
+            yield Proposal(None)
 
     def _started(self, problem: Problem) -> list[Group] | None:
         """The plan to start from, if there is one and it runs."""
@@ -294,8 +323,8 @@ class AStar:
             self.settled[label.ideal] = Settled(label.reached, label.group, label.parent)
             self.deepest = max(self.deepest, -label.depth)
             if label.ideal == self.problem.graph.everything:
-                self.best, self.done, self.open = label.reached, True, []
-                yield Proposal(Partition(self.problem.graph, self.groups()), self.bound())
+                self.best, self.plan, self.done, self.open = label.reached, self.groups(), True, []
+                yield Proposal(Partition(self.problem.graph, self.plan), self.bound())
                 return
             if not self._expand(label, effort + _ONE_EXPANSION):
                 break
