@@ -32,6 +32,7 @@ from fusecut.search.greedy import first_fit
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
+_OPS_PER_PROPOSAL: Final = 50
 _ONE_EXPANSION: Final = 30_000
 """So many steps beyond the effort may be spent on finishing what begins within it."""
 
@@ -87,7 +88,8 @@ class Exact:
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
     ``first_questions`` do not settle the proof, the best plan of a buffer an eighth smaller follows, or, where
-    as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof.
+    as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof, again as
+    long as it advances through the network.
 
     ``start`` is a plan known beforehand, such as the best one of a slightly larger buffer; one that does
     not run is left aside. It decides nothing but how soon the others are ruled out, and ties.
@@ -107,8 +109,10 @@ class Exact:
 
     def propose(self, problem: Problem, rng: Random) -> Iterator[Proposal]:
         """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
-        search = AStar(problem)
-        yield Proposal(Partition.singletons(problem.graph), search.bound())
+        least = problem.prices.score(problem.least_rank(problem.graph.everything))
+        yield Proposal(Partition.singletons(problem.graph), least)
+        search = yield from _explored(problem, Reach(problem))
+        yield Proposal(None, search.bound())
         if not isinstance(problem.buffer_floor, FitFloor):
             yield from self._priced(problem, search)
             return
@@ -155,6 +159,8 @@ class Exact:
         if not search.done:
             search = _narrowed(problem, search)
             yield from search.run(self.effort, self.questions)
+        while not search.done and search.advances(self.effort_per_op):
+            yield from search.run(search.lattice.steps + self.first_effort, self.questions)
 
     def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
         """A first plan and the first questions."""
@@ -171,7 +177,7 @@ class Exact:
         Groups of a smaller buffer are shorter, so its plan takes less to find, and it runs in a larger one, too.
         """
         smaller, asked = problem.in_buffer(max(1, problem.capacity_bytes * 7 // 8)), 0
-        begun = self._begun(smaller, AStar(smaller))
+        begun = self._begun(smaller, (yield from _explored(smaller, Reach(smaller))))
         while True:
             try:
                 next(begun)
@@ -191,7 +197,7 @@ class Exact:
         """The best plan of groups that fit as they are, where the floor knows them."""
         fits = getattr(problem.buffer_floor, "fits", None)
         if fits is not None:
-            easy = AStar(problem, Reach(problem, fits))
+            easy = yield from _explored(problem, Reach(problem, fits))
             for proposal in easy.run(self.first_effort):
                 yield Proposal(proposal.partition)
             yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
@@ -222,6 +228,15 @@ def _rows(problem: Problem) -> int:
     """Rows that all ops make together."""
     graph = problem.graph
     return sum(graph.tensors[t].rows for op in graph.ops for t in op.outputs[:1])
+
+
+def _explored(problem: Problem, reach: Reach) -> Generator[Proposal, None, AStar]:
+    """A search, with empty proposals while it is found out which ops can share a group: long in long networks."""
+    for op in range(len(problem.graph)):
+        reach.mates(op)
+        if not op % _OPS_PER_PROPOSAL:
+            yield Proposal(None)
+    return AStar(problem, reach)
 
 
 def _narrowed(problem: Problem, search: AStar) -> AStar:
