@@ -39,6 +39,9 @@ _ONE_EXPANSION: Final = 30_000
 _TALL_ROWS: Final = 200_000
 """With so many rows to schedule an answer of the model may take a second, and a greedy plan comes first."""
 
+_OPS_AT_A_TIME: Final = 1_000
+"""Where groups are priced, effort and questions are for so many ops."""
+
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
 
@@ -88,8 +91,8 @@ class Exact:
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
     ``first_questions`` do not settle the proof, the best plan of a buffer an eighth smaller follows, or, where
-    as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof, again as
-    long as it advances through the network.
+    as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof, twice as
+    many and twice the effort from 1,000 ops on, and so on.
 
     ``start`` is a plan known beforehand, such as the best one of a slightly larger buffer; one that does
     not run is left aside. It decides nothing but how soon the others are ruled out, and ties.
@@ -158,9 +161,8 @@ class Exact:
                 yield from search.take((yield from near_optimal(problem)))
         if not search.done:
             search = _narrowed(problem, search)
-            yield from search.run(self.effort, self.questions)
-        while not search.done and search.advances(self.effort_per_op):
-            yield from search.run(search.lattice.steps + self.first_effort, self.questions)
+            long = 1 + len(problem.graph) // _OPS_AT_A_TIME
+            yield from search.run(long * self.effort, long * self.questions)
 
     def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
         """A first plan and the first questions."""
