@@ -35,10 +35,10 @@ class Row:
     peak_mib: int
 
 
-def run(network: str, scheme: str, start: str, end: str, seconds: int) -> Row:
+def run(network: str, scheme: str, start: str, end: str, seconds: int, tolerance: float) -> Row:
     """Sweep in a fresh process and read its resource usage."""
     command = [sys.executable, "-m", "fusecut", "curve", f"zoo:{network}", "--scheme", scheme, "--from", start]
-    command += ["--to", end, "--max-seconds", str(seconds), "--format", "json", "-q"]
+    command += ["--to", end, "--tolerance", str(tolerance), "--max-seconds", str(seconds), "--format", "json", "-q"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         out = process.stdout.read() if process.stdout else b""
         _, status, usage = os.wait4(process.pid, 0)
@@ -91,12 +91,13 @@ def main() -> None:
     parser.add_argument("--scheme", default="mixed")
     parser.add_argument("--from", dest="start", default="16KiB")
     parser.add_argument("--to", dest="end", default="8MiB")
+    parser.add_argument("--tolerance", type=float, default=0.0)
     parser.add_argument("--max-seconds", type=int, default=600)
     parser.add_argument("-o", "--output", type=Path)
     args = parser.parse_args()
     rows = []
     for network in args.networks:
-        rows.append(run(network, args.scheme, args.start, args.end, args.max_seconds))
+        rows.append(run(network, args.scheme, args.start, args.end, args.max_seconds, args.tolerance))
         print(table(rows)[-1], file=sys.stderr, flush=True)
     text = "\n".join([*header(args), *table(rows)]) + "\n"
     if args.output is None:

@@ -133,6 +133,31 @@ def test_the_curve_is_the_optimum_at_every_byte_of_many_networks(model: str) -> 
             assert heights == known.fewest
 
 
+# With a tolerance --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tolerance", [0.05, 0.9])
+def test_with_a_tolerance_the_curve_is_so_near_the_optimum_at_every_byte(tolerance: float) -> None:
+    fewer = 0
+    for known in truths("mixed"):
+        found = curve(known.curve.graph, 1, end(known.curve.graph), tolerance=tolerance)
+        fewer += len(known.curve.points) - len(found.points)
+        for capacity, fewest in enumerate(known.fewest, 1):
+            moved = height(found, capacity)
+            assert (moved is None) == (fewest is None)
+            if moved is not None and fewest is not None:
+                assert found.at(capacity).bound_bytes <= fewest <= moved <= fewest * (1 + tolerance)
+        for point in found.points:
+            assert sum(p.cost.dram_bytes for p in found.planned(point.buffer_bytes)) == point.dram_bytes
+    assert (fewer > 0) == (tolerance > 0.5)
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, 1.0, float("nan")])
+def test_a_tolerance_that_is_no_share_is_refused(tolerance: float) -> None:
+    with pytest.raises(FusecutError, match="give a share of DRAM bytes"):
+        curve(tiny_nets()[0], 1, 100, tolerance=tolerance)
+
+
 # Against independent solves ----------------------------------------------------------------------
 
 

@@ -121,6 +121,13 @@ def test_the_capacity_is_that_of_the_machine() -> None:
     assert Problem(chain(), Machine(77), Priced()).capacity_bytes == 77
 
 
+def test_another_buffer_asks_anew() -> None:
+    problem = Problem(chain(), Machine(1000), Priced())
+    problem.plan(1)
+    smaller = problem.in_buffer(10)
+    assert (smaller.capacity_bytes, smaller.evaluations, smaller.known(1)) == (10, 0, None)
+
+
 def test_the_floor_is_inputs_outputs_and_weights_once() -> None:
     problem = Problem(chain(), Machine(64), LineBuffer())
     assert problem.floor_bytes() == 2 * 3 * 64 + 3 * (81 + 12)

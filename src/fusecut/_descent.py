@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from fusecut.cost import BufferFloor, CostModel, Dearer, Infeasible, Planned, planned_within
+from fusecut.cost import NEVER_BYTES, BufferFloor, CostModel, Dearer, Infeasible, Planned, planned_within
 from fusecut.errors import CostModelError
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
@@ -24,6 +24,10 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import Exact, Searcher
 from fusecut.search._cuts import Reach
+
+_FIRST_STEP: Final = 9
+_LAST_STEP: Final = 12
+"""Where a plan is kept for a while, the buffer is lowered by this share of it first, and last (as powers of two)."""
 
 
 class Stretch(NamedTuple):
@@ -124,13 +128,20 @@ def _check_order(
 
 
 def descend(
-    graph: Graph, machine: Machine, model: CostModel, search: Searcher, low_bytes: int, out_of_time: Callable[[], bool]
+    graph: Graph,
+    machine: Machine,
+    model: CostModel,
+    search: Searcher,
+    low_bytes: int,
+    out_of_time: Callable[[], bool],
+    tolerance: float = 0.0,
 ) -> Iterator[Stretch]:
     """Stretches from the machine's buffer down to ``low_bytes``, or to where the network runs no more.
 
     They are adjacent, largest first, and their bounds never fall. One search for each best
     partition (and one more for each partition that ties with a better placed one); stretches
-    between two searches cost one tiling each. A search in progress when ``out_of_time`` says so is dropped.
+    between two searches cost one tiling each. With a ``tolerance`` a plan is kept as long as it moves no more than
+    this share above what it moved where it was found. A search in progress when ``out_of_time`` says so is dropped.
     """
     problem, bound = Problem(graph, machine, model), 0
     plan: Partition | None = None
@@ -140,10 +151,15 @@ def descend(
         plan, bound = _best(problem, search, bound, out_of_time)
         if plan is None:
             return
-        low = problem.capacity_bytes
+        stretch = Stretch(problem.capacity_bytes, problem.capacity_bytes, 0, bound, plan)
         for stretch in _stretches(problem, plan, bound, low_bytes):
             yield stretch
-            low, bound = stretch.low_bytes, stretch.bound_bytes
+        bound = stretch.bound_bytes
+        if tolerance:
+            for kept in _kept(problem, stretch, low_bytes, tolerance):
+                yield kept
+                stretch = kept
+        low = stretch.low_bytes
         if low == low_bytes:
             return
         problem = Problem(problem.graph, replace(machine, buffer_bytes=low - 1), model)
@@ -208,11 +224,40 @@ def _stretches(problem: Problem, plan: Partition, bound: int, low_bytes: int) ->
                 alone[group] = again
 
 
+def _kept(problem: Problem, last: Stretch, low_bytes: int, tolerance: float) -> Iterator[Stretch]:
+    """What lies below a stretch where its plan moves little more, as one stretch with what it moves at the lower end.
+
+    What a plan moves never falls with the capacity, so steps down that double, then halve, find the end, nearly.
+    """
+    most, high, plan = int(last.dram_bytes * (1 + tolerance)), last.low_bytes - 1, last.partition
+    low, step, finest, doubling = last.low_bytes, max(1, high >> _FIRST_STEP), max(1, high >> _LAST_STEP), True
+    while step >= finest and low > low_bytes:
+        size = max(low_bytes, low - step)
+        if _plan_bytes(problem.in_buffer(size), plan) <= most:
+            low = size
+        else:
+            doubling = False
+        step = 2 * step if doubling else step // 2
+    if low <= high:
+        end = problem.in_buffer(low)
+        dram, need = _plan_bytes(end, plan), max(p.cost.buffer_bytes for p in _planned(end, plan))
+        yield Stretch(max(low_bytes, need), high, dram, last.bound_bytes, plan)
+
+
+def _planned(problem: Problem, plan: Partition) -> list[Planned]:
+    return [p for p in map(problem.plan, plan.groups) if isinstance(p, Planned)]
+
+
+def _plan_bytes(problem: Problem, plan: Partition) -> int:
+    """What a plan moves; :data:`NEVER_BYTES` where it does not run."""
+    cost = problem.cost(plan)
+    return NEVER_BYTES if isinstance(cost, Infeasible) else cost.dram_bytes
+
+
 def _needs(problem: Problem, plan: Partition) -> tuple[dict[Group, Planned], int]:
     """Ops that run alone in every plan, as far as they need more than every other group; the most of the others."""
     reach, alone = Reach(problem), dict[Group, Planned]()
-    planned = [p for p in map(problem.plan, plan.groups) if isinstance(p, Planned)]
-    for one in sorted(planned, key=lambda p: -p.cost.buffer_bytes):
+    for one in sorted(_planned(problem, plan), key=lambda p: -p.cost.buffer_bytes):
         group = one.schedule.group
         if group & (group - 1) or not reach.alone(group.bit_length() - 1):
             return alone, one.cost.buffer_bytes

@@ -180,6 +180,7 @@ def curve(
     scheme: str = "mixed",
     model: CostModel | None = None,
     search: Searcher | None = None,
+    tolerance: float = 0.0,
     max_seconds: float | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Curve:
@@ -187,7 +188,7 @@ def curve(
 
     The range is swept from its end down: a search at one capacity gives the best plan for every
     capacity down to what that plan needs, and the next search starts one byte below (docs/curve.md has
-    the proof). No grid: between two points nothing is left to find.
+    the proof). No grid: between two points nothing is left to find, unless a ``tolerance`` says otherwise.
 
     Args:
         graph: the network, from :func:`fusecut.load` or :func:`fusecut.zoo`.
@@ -199,6 +200,9 @@ def curve(
             (:func:`fusecut.models.never_rising`).
         search: one that ends by itself, by default :class:`fusecut.search.Exact`. Points it cannot prove
             carry its bound.
+        tolerance: the share of DRAM bytes that points may be above the best plan at the end of their step. Where
+            large groups run in bands a few bytes of buffer buy a few bytes less traffic, for hundreds of KiB; with a
+            tolerance such a slope takes few points, which carry their bounds.
         max_seconds: stop after so many seconds, with the upper part of the curve.
 
     An interrupt (Ctrl-C) also ends the sweep with the part that is done.
@@ -207,18 +211,18 @@ def curve(
     capacity at which their price changes.
 
     Raises:
-        FusecutError: the range is empty, or the search never ends.
+        FusecutError: the range is empty, the search never ends, or the tolerance is not from 0 to below 1.
         UnitError, MachineError, UnknownNameError: see there.
         CostModelError: the model charged less in a smaller buffer.
     """
     low, high = parse_bytes(from_buffer), parse_bytes(to_buffer)
     search = search or Exact(column_effort=_COLUMN_EFFORT)
-    _check(low, high, search)
+    _check(low, high, search, tolerance)
     machine = replace(machine or Machine(high), buffer_bytes=high)
     remembered = Remembered(never_rising(model if model is not None else scheme_model(scheme)))
     graph = graph.with_bits(machine.activation_bits, machine.weight_bits, machine.accumulator_bits)
     sweep = _Sweep(remembered, max_seconds, on_progress)
-    reason = sweep.run(descend(graph, machine, remembered, search, low, sweep.out_of_time))
+    reason = sweep.run(descend(graph, machine, remembered, search, low, sweep.out_of_time, tolerance))
     lowest = sweep.stretches[-1].low_bytes if sweep.stretches else high + 1
     return Curve(
         graph=graph,
@@ -234,7 +238,9 @@ def curve(
     )
 
 
-def _check(low: int, high: int, search: Searcher) -> None:
+def _check(low: int, high: int, search: Searcher, tolerance: float) -> None:
+    if not 0 <= tolerance < 1:
+        raise FusecutError(f"a tolerance of {tolerance}: give a share of DRAM bytes, such as 0.001")
     if not 0 < low <= high:
         raise FusecutError(
             f"a curve from {format_bytes(low)} to {format_bytes(high)} is empty: begin with at least 1 byte, "

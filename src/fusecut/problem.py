@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from numpy.random import Generator
@@ -87,6 +88,11 @@ class Problem:
     @property
     def capacity_bytes(self) -> int:
         return self.machine.buffer_bytes
+
+    def in_buffer(self, nbytes: int) -> Problem:
+        """The same problem in a buffer of another size. Nothing is asked yet."""
+        machine = replace(self.machine, buffer_bytes=nbytes)
+        return Problem(self.graph, machine, self.model, self.splitter, self.prices.objective)
 
     @property
     def touches_once(self) -> bool:

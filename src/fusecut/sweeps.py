@@ -128,6 +128,7 @@ def _curve(graph: Graph, args: argparse.Namespace) -> Curve:
             args.end,
             machine=commands.machine_of(args),
             model=scheme_model(args.scheme, commands.lines_of(args)),
+            tolerance=args.tolerance,
             max_seconds=args.max_seconds,
             on_progress=ticker.of(sweeping),
         )

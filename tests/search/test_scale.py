@@ -22,6 +22,7 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import Exact, Greedy, Searcher
 from fusecut.search import exact as module
+from fusecut.search._cuts import Reach
 from fusecut.search.exact import AStar
 from fusecut.solution import Status
 
@@ -48,6 +49,25 @@ def test_an_expansion_too_large_for_the_effort_waits_and_nothing_is_lost(
             assert truth is None or search.bound() <= truth[0]
         assert search.done
         assert truth is None or search.bound() == truth[0]
+
+
+@pytest.mark.parametrize("scheme", ["lbdf", "mixed"])
+def test_a_search_can_be_stopped_while_it_finds_out_which_ops_can_share_a_group(scheme: str) -> None:
+    problem = Problem(residual_chain(20), Machine.of("64KiB"), scheme_model(scheme))
+    first, *others = islice(Exact().propose(problem, np.random.default_rng(0)), 3)
+    assert first.partition is not None and first.bound == problem.floor_bytes()
+    assert all(proposal == (None, None) for proposal in others)
+
+
+def test_a_narrower_limit_leaves_the_mates_that_a_search_from_the_start_would_find() -> None:
+    problem = Problem(residual_chain(6), Machine.of("64KiB"), scheme_model("mixed"))
+    wide = Reach(problem)
+    for limit in (100_000, 20_000, 5_000, 1, 0):
+        wide = wide.narrowed(problem, limit)
+        anew = Reach(problem, limit_bytes=limit)
+        assert [wide.mates(op) for op in range(18)] == [anew.mates(op) for op in range(18)]
+    with pytest.raises(ValueError, match="not known"):
+        wide.narrowed(problem, 1)
 
 
 def test_a_search_that_advances_goes_on_beyond_its_first_effort() -> None:

@@ -41,6 +41,9 @@ def curve_command(commands: Commands[Parser]) -> None:
     for what, bits in (("activation", 8), ("weight", 8)):
         p.add_argument(f"--{what}-bits", type=counts, metavar="A,B", help=f"default: {bits}, or the machine's")
     p.add_argument("--accumulator-bits", type=count, metavar="N", help="default: 32, or the machine's")
+    p.add_argument(
+        "--tolerance", type=float, default=0.0, metavar="SHARE", help="fewer points, this far above the best (0.001)"
+    )
     p.add_argument("--max-seconds", type=seconds, metavar="S", help="stop each curve after so many seconds")
     p.add_argument("--all", action="store_true", help="print every breakpoint, not only the large ones")
     p.add_argument("-o", "--output", type=Path, metavar="FILE", help="write a .csv, .json, .svg or .html file")

@@ -124,8 +124,11 @@ class BandFloor:
         They wait for an op that is never done in one band: where it and an op before it cannot be.
         """
         halos = self.needs.halos
-        after, changed = group | 1 << op, [op] if halos[op] else []
-        changed += [c for c in bits(self.graph.succs[op] & group) if halos[c] and not self._shares(c, group)]
+        after, changed, below = group | 1 << op, [op] if halos[op] else [], self.graph.succs[op] & group
+        if below:
+            changed += [c for c in bits(below) if halos[c] and not self._shares(c, group)]
+        if not changed:
+            return 0
         tensors = dict.fromkeys(t for c in changed if self._shares(c, after) for t in halos[c])
         row_bytes = self.graph.tensors
         return sum((self._halo(t, after) - self._halo(t, group)) * row_bytes[t].row_bytes for t in tensors)

@@ -18,6 +18,7 @@ from fusecut.models._bands import BandRows, RowTable, Tables, distinct_heights
 from fusecut.models._bounds import RingFloor, RowBounds
 from fusecut.models._layout import layout
 from fusecut.models._occupancy import Occupancy
+from fusecut.models._segments import Bands, Known, Pieces
 from fusecut.models._slices import Slicing, Slicings, habits
 from fusecut.ops import accumulator_elements
 
@@ -66,6 +67,7 @@ class BandFacts:
         self.tables = Tables(graph)
         self.habits = [habits(graph, op) for op in graph.ops]
         self.accumulators = [-(-accumulator_elements(graph, op) * op.bias_bits // 8) for op in graph.ops]
+        self.choices = Known(graph, self.habits, self.accumulators)
         self.needs = BandNeeds(self.tables, self.habits, RowBounds(graph))
         self._profiles = Profiles(self.needs.starts)
         self._floor: BandFloor | None = None
@@ -112,6 +114,11 @@ class BandGroup:
     def candidates(self) -> tuple[frozenset[int], list[frozenset[int]]]:
         """Part tensors to begin with, and what may change at once."""
         return self.slicings.candidates()
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """The group divided where only one tensor goes on."""
+        return Pieces(self.graph, self.group)
 
     # Which bands ------------------------------------------------------------------------------
 
@@ -178,9 +185,7 @@ class BandGroup:
     def peak(self, banding: Banding) -> tuple[frozenset[int], int]:
         """Part tensors for the lowest peak, and that peak."""
         if banding not in self._known.peaks:
-            rows = self.rows_of(banding)
-            slicing = self.sliced(rows, banding.images)
-            self._known.peaks[banding] = slicing.part, self.peaks(slicing, rows, banding.images)[0]
+            self._known.peaks[banding] = self.sliced(self.rows_of(banding), banding.images)
         return self._known.peaks[banding]
 
     def height(self, banding: Banding) -> int:
@@ -191,29 +196,25 @@ class BandGroup:
             self._known.heights[banding] = layout([item.need for item in items])[1]
         return self._known.heights[banding]
 
-    def sliced(self, rows: BandRows, images: int) -> Slicing:
-        """The best change of what has to do with the highest steps, again and again, until none helps.
+    def sliced(self, rows: BandRows, images: int) -> tuple[frozenset[int], int]:
+        """Part tensors, and bytes in the highest step.
 
+        The best change of what has to do with the highest steps, again and again, until none helps.
         It starts from the same choice for all bands, so that what a band needs does not depend on the bands
         tried before it. Groups of real networks come out as low as the best of all choices, random ones all
         but always (tests/models/test_slices.py tries them all).
         """
         ends, others = self.candidates
-        best = self.slicings.of(ends)
-        loads = self.peaks(best, rows, images)
+        bands = Bands(self.facts.choices, self.pieces, rows, images, self.channels)
+        best = bands.choice(ends)
         while True:
-            found: Slicing | None = None
-            near = self._near(best, rows, images)
+            found, loads, near = None, best.loads, best.near()
             for change in others:
-                if change.isdisjoint(near):
-                    continue
-                slicing = self.slicings.of(best.part ^ change)
-                if slicing.valid:
-                    changed = self.peaks(slicing, rows, images)
-                    if changed < loads:
-                        found, loads = slicing, changed
+                changed = None if change.isdisjoint(near) else best.changed(change, loads[0])
+                if changed is not None and changed.loads < loads:
+                    found, loads = changed, changed.loads
             if found is None:
-                return best
+                return best.part, loads[0]
             best = found
 
     def occupancy(self, slicing: Slicing, channels: int = 0) -> Occupancy:
@@ -226,15 +227,3 @@ class BandGroup:
     def peaks(self, slicing: Slicing, rows: BandRows, images: int) -> list[int]:
         """Bytes in all steps, the most first."""
         return sorted(self.occupancy(slicing).loads(rows, images), reverse=True)
-
-    def _near(self, slicing: Slicing, rows: BandRows, images: int) -> set[int]:
-        """Tensors of the highest steps, and what the ops of the group that touch them read and make."""
-        occupancy = self.occupancy(slicing)
-        loads = occupancy.loads(rows, images)
-        most = max(loads)
-        ops = 0
-        for step, load in enumerate(loads):
-            if load == most:
-                for t in occupancy.at(step):
-                    ops |= self.slicings.touching[t]
-        return {t for i in bits(ops) for t in (*self.graph.ops[i].inputs, *self.graph.ops[i].outputs)}

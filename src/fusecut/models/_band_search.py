@@ -241,22 +241,25 @@ class BandSearch:
         return planned
 
     def refusal(self) -> Infeasible:
-        """How many bytes the smallest plan needs, where none fits."""
+        """How many bytes the smallest plan needs, where none fits; of several ops, what it needs at least."""
         names = f"{len(self.ops)} ops" if len(self.ops) > 1 else repr(self.graph.ops[self.ops[0]].name)
         where = f"no band is low enough for {names}"
         levers: tuple[str, ...] = ("a cut inside the group",) if len(self.ops) > 1 else ()
         lowest = self._lowest()
-        if lowest is None:
+        if lowest <= self.capacity:
             return Infeasible("buffer", self.capacity + 1, self.capacity, where, levers, at_least=True)
         levers = (f"a buffer of {format_bytes(lowest)} or more", *levers)
-        return Infeasible("buffer", lowest, self.capacity, where, levers)
+        return Infeasible("buffer", lowest, self.capacity, where, levers, at_least=len(self.ops) > 1)
 
-    def _lowest(self) -> int | None:
-        """What the smallest of the lowest bands need; None where the floor forbids them already."""
+    def _lowest(self) -> int:
+        """What the smallest of the lowest bands need; nothing where the floor forbids them already."""
         bandings = self.bands.bandings
         if self.least(bandings[-1].number) > self.capacity:
-            return None
-        return min(self.bands.height(b) for b in bandings if b[:2] == bandings[-1][:2])
+            return 0
+        lowest = [b for b in bandings if b[:2] == bandings[-1][:2]]
+        if len(self.ops) > 1:
+            return min(self.bands.overlap(b).least_bytes for b in lowest)
+        return min(self.bands.height(b) for b in lowest)
 
 
 def _unbeaten(choices: list[_Choice]) -> list[_Choice]:

@@ -59,16 +59,21 @@ class Occupancy:
 
     def _tile(self, tensor: int) -> _Tile | None:
         slicing, facts = self.slicing, self.graph.tensors[tensor]
-        maker = slicing.facts.made.get(tensor)
+        maker, leaves = slicing.facts.made.get(tensor), tensor == slicing.facts.leaves
         readers = [slicing.stage_of[i] for i in slicing.facts.readers[tensor]]
-        if not readers and maker in slicing.sums:
+        if not readers and not leaves and maker in slicing.sums:
             return None
         if tensor in slicing.part:
             step = 2 * (readers[0] if maker is None else slicing.stage_of[maker])
             row_bytes = -(-slicing.width(tensor, self.channels) * facts.cols * facts.bits // 8)
             return _Tile(tensor, step, step, row_bytes, not readers)
         first = 2 * min(readers) if maker is None else 2 * slicing.stage_of[maker] + (maker in slicing.sums)
-        return _Tile(tensor, first, 2 * max(readers) if readers else first, facts.row_bytes, not readers)
+        last = 2 * max(readers) if readers else first
+        if tensor == slicing.facts.enters:
+            first = 0
+        if leaves:
+            last = self.steps - 1
+        return _Tile(tensor, first, last, facts.row_bytes, not readers and not leaves)
 
     def _summed(self, index: int) -> _Sums:
         op = self.graph.ops[index]

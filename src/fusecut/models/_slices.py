@@ -73,10 +73,14 @@ class Member(NamedTuple):
 
 
 class GroupFacts:
-    """What all slicings of a group have in common: ``made`` are tensors made inside, ``readers`` those inside."""
+    """What all slicings of a group have in common: ``made`` are tensors made inside, ``readers`` those inside.
 
-    def __init__(self, graph: Graph, group: Group, known: list[Habits]) -> None:
-        self.graph, self.group = graph, group
+    Of a segment of a group (:mod:`fusecut.models._segments`), ``enters`` is there from the first step on, and
+    ``leaves`` up to the last one; both are full. -1 stands for no tensor.
+    """
+
+    def __init__(self, graph: Graph, group: Group, known: list[Habits], enters: int = -1, leaves: int = -1) -> None:
+        self.graph, self.group, self.enters, self.leaves = graph, group, enters, leaves
         self.members = tuple(self._member(i, known[i]) for i in bits(group))
         self.made = {t: m.op for m in self.members for t in m.outputs}
         self.readers: dict[int, list[int]] = {t: [] for t in (*graph.reads(group), *self.made)}

@@ -25,22 +25,43 @@ class Reach:
         self.graph = problem.graph
         self.floor = problem.buffer_floor if floor is None else floor
         self.capacity = problem.capacity_bytes
+        self._wider: Reach | None = None
         self._mates: dict[int, Group] = {}
+        self._again: dict[int, list[tuple[int, int]]] = {}
         self._needs: dict[int, Group] = {}
+
+    def narrowed(self, problem: Problem, limit_bytes: int) -> Reach:
+        """The same with a lower limit, out of what is known here: a closure pays at least what those inside it pay."""
+        if limit_bytes > self.limit_bytes:
+            raise ValueError(f"what moves {self.limit_bytes} B or more again is not known: {limit_bytes} B is above")
+        narrow = Reach(problem, self.floor, limit_bytes)
+        narrow._wider = self
+        return narrow
 
     def mates(self, op: int) -> Group:
         """Descendants of ``op`` that can share a group with it. O(descendants within reach)."""
         known = self._mates.get(op)
         if known is None:
-            known = self._mates[op] = self._explore(op)
+            known = self._mates[op] = sum(1 << mate for mate, _ in self._of(op))
         return known
 
-    def _explore(self, op: int) -> Group:
+    def _of(self, op: int) -> list[tuple[int, int]]:
+        """The mates of an op, each with what their closure moves again at least."""
+        known = self._again.get(op)
+        if known is None:
+            if self._wider is None:
+                known = list(self._explore(op))
+            else:
+                known = [pair for pair in self._wider._of(op) if pair[1] < self.limit_bytes]
+            self._again[op] = known
+        return known
+
+    def _explore(self, op: int) -> Iterator[tuple[int, int]]:
         """Walk downstream in topological order; closures grow from those of the predecessors."""
         graph, floor = self.graph, self.floor
         start = 1 << op
         closures = {op: (start, floor.extend(0, floor.start, op))}
-        mates, near = 0, graph.succs[op]
+        near = graph.succs[op]
         while near:
             low = near & -near
             near ^= low
@@ -53,11 +74,11 @@ class Reach:
                 for missing in bits(closures[p][0] & ~closure):
                     closure, mark = closure | 1 << missing, floor.extend(closure, mark, missing)
             mark = floor.extend(closure, mark, mate)
-            if floor.again_bytes(mark, self.capacity) < self.limit_bytes:
+            again = floor.again_bytes(mark, self.capacity)
+            if again < self.limit_bytes:
                 closures[mate] = (closure | low, mark)
-                mates |= low
                 near |= graph.succs[mate]
-        return mates
+                yield mate, again
 
     def alone(self, op: int) -> bool:
         """Whether the op can share a group with none of its neighbours, so with nobody."""

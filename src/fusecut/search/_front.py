@@ -100,7 +100,7 @@ class Front:
             less = max(0, self.most - ForcedCuts(self.problem, reach).total_bytes) + 1
             if less >= spare - spare // 50:
                 break
-            reach, spare = Reach(self.problem, limit_bytes=less), less
+            reach, spare = reach.narrowed(self.problem, less), less
         return reach
 
     def run(self) -> Iterator[Found | None]:

@@ -32,11 +32,15 @@ from fusecut.search.greedy import first_fit
 from fusecut.search.protocol import NO_PLAN, Proposal
 
 _STEPS_PER_PROPOSAL: Final = 500
+_OPS_PER_PROPOSAL: Final = 50
 _ONE_EXPANSION: Final = 30_000
 """So many steps beyond the effort may be spent on finishing what begins within it."""
 
 _TALL_ROWS: Final = 200_000
 """With so many rows to schedule an answer of the model may take a second, and a greedy plan comes first."""
+
+_OPS_AT_A_TIME: Final = 1_000
+"""Where groups are priced, effort and questions are for so many ops."""
 
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
@@ -86,8 +90,9 @@ class Exact:
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
     the model are what takes time. Then the first plan is the best of groups that fit as they are; if
-    ``first_questions`` do not settle the proof, the plan of on-line search follows, and another
-    ``questions`` for the proof.
+    ``first_questions`` do not settle the proof, the best plan of a buffer an eighth smaller follows, or, where
+    as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof, twice as
+    many and twice the effort from 1,000 ops on, and so on.
 
     ``start`` is a plan known beforehand, such as the best one of a slightly larger buffer; one that does
     not run is left aside. It decides nothing but how soon the others are ruled out, and ties.
@@ -99,7 +104,7 @@ class Exact:
     beam_effort: int = 700_000
     column_effort: int = 150_000_000
     first_questions: int = 150
-    questions: int = 1_000
+    questions: int = 3_000
     start: tuple[Group, ...] = ()
 
     name = "exact"
@@ -107,8 +112,10 @@ class Exact:
 
     def propose(self, problem: Problem, rng: Random) -> Iterator[Proposal]:
         """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
-        search = AStar(problem)
-        yield Proposal(Partition.singletons(problem.graph), search.bound())
+        least = problem.prices.score(problem.least_rank(problem.graph.everything))
+        yield Proposal(Partition.singletons(problem.graph), least)
+        search = yield from _explored(problem, Reach(problem))
+        yield Proposal(None, search.bound())
         if not isinstance(problem.buffer_floor, FitFloor):
             yield from self._priced(problem, search)
             return
@@ -143,17 +150,47 @@ class Exact:
             yield Proposal(None, search.bound())
 
     def _priced(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
-        """Where any group can run at a price."""
+        """Where any group can run at a price. A plan that is the best one of a smaller buffer saves on-line search."""
+        search = yield from self._begun(problem, search)
+        near = False
+        if not search.done:
+            plan, near = yield from self._from_below(problem)
+            yield from search.take(plan)
+        if not search.done and not near:
+            search = _narrowed(problem, search)
+            yield from search.run(self.first_effort, self.first_questions)
+            if not search.done:
+                yield from search.take((yield from near_optimal(problem)))
+        if not search.done:
+            search = _narrowed(problem, search)
+            long = 1 + len(problem.graph) // _OPS_AT_A_TIME
+            yield from search.run(long * self.effort, long * self.questions)
+
+    def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
+        """A first plan and the first questions."""
         started = self._started(problem)
         yield from self._easy_plan(problem, search) if started is None else search.take(started)
         if not search.done:
             search = _narrowed(problem, search)
             yield from search.run(self.first_effort, self.first_questions)
-        if not search.done:
-            yield from search.take((yield from near_optimal(problem)))
-        if not search.done:
-            search = _narrowed(problem, search)
-            yield from search.run(self.effort, self.questions)
+        return search
+
+    def _from_below(self, problem: Problem) -> Generator[Proposal, None, tuple[list[Group] | None, bool]]:
+        """A plan of a smaller buffer, if any, and whether it is the best one there.
+
+        Groups of a smaller buffer are shorter, so its plan takes less to find, and it runs in a larger one, too.
+        """
+        smaller, asked = problem.in_buffer(max(1, problem.capacity_bytes * 7 // 8)), 0
+        begun = self._begun(smaller, (yield from _explored(smaller, Reach(smaller))))
+        while True:
+            try:
+                next(begun)
+            except StopIteration as end:
+                return end.value.plan or None, end.value.done
+            finally:
+                problem.evaluations += smaller.evaluations - asked
+                asked = smaller.evaluations
+            yield Proposal(None)
 
     def _started(self, problem: Problem) -> list[Group] | None:
         """The plan to start from, if there is one and it runs."""
@@ -164,7 +201,7 @@ class Exact:
         """The best plan of groups that fit as they are, where the floor knows them."""
         fits = getattr(problem.buffer_floor, "fits", None)
         if fits is not None:
-            easy = AStar(problem, Reach(problem, fits))
+            easy = yield from _explored(problem, Reach(problem, fits))
             for proposal in easy.run(self.first_effort):
                 yield Proposal(proposal.partition)
             yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
@@ -206,6 +243,15 @@ def _rows(problem: Problem) -> int:
     return sum(graph.tensors[t].rows for op in graph.ops for t in op.outputs[:1])
 
 
+def _explored(problem: Problem, reach: Reach) -> Generator[Proposal, None, AStar]:
+    """A search, with empty proposals while it is found out which ops can share a group: long in long networks."""
+    for op in range(len(problem.graph)):
+        reach.mates(op)
+        if not op % _OPS_PER_PROPOSAL:
+            yield Proposal(None)
+    return AStar(problem, reach)
+
+
 def _narrowed(problem: Problem, search: AStar) -> AStar:
     """A search among groups that a plan better than the best known one can pay for.
 
@@ -214,7 +260,7 @@ def _narrowed(problem: Problem, search: AStar) -> AStar:
     """
     spare = search.spare_bytes()
     while True:
-        narrow = AStar(problem, Reach(problem, limit_bytes=spare))
+        narrow = AStar(problem, search.reach.narrowed(problem, spare))
         narrow.adopt(search)
         less = narrow.spare_bytes()
         if less >= spare - spare // 50:
@@ -305,8 +351,8 @@ class AStar:
             self.settled[label.ideal] = Settled(label.reached, label.group, label.parent)
             self.deepest = max(self.deepest, -label.depth)
             if label.ideal == self.problem.graph.everything:
-                self.best, self.done, self.open = label.reached, True, []
-                yield Proposal(Partition(self.problem.graph, self.groups()), self.bound())
+                self.best, self.plan, self.done, self.open = label.reached, self.groups(), True, []
+                yield Proposal(Partition(self.problem.graph, self.plan), self.bound())
                 return
             if not self._expand(label, effort + _ONE_EXPANSION):
                 break
