@@ -160,6 +160,7 @@ def concat(view: View) -> list[Draft]:
             offsets.append(start)
         start += 0 if value is None else value.dims[axis]
     lost = len(rows) > 1 or (roles[axis] == "N" and view.result.dims[axis] > 1)
+    lost = lost or (place == 0 and any(v.rows != v.dims[axis] for v in acts))
     weights = sum(c.elements for c in view.constants)
     attrs: Attributes = {"axis": place, "offsets": tuple(offsets)}
     return [Draft("concat", names(acts), names(view.results), roles, attrs | barrier_if(lost), weights=weights)]

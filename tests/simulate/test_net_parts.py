@@ -1,0 +1,106 @@
+"""Parts of networks that people build, op by op and fused, judged by onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import helper
+from onnx_models import Constants, ints, model_of, weights
+from ort_judge import judge
+
+import fusecut as fc
+
+pytest.importorskip("onnxruntime")
+
+BUFFERS = ("1KiB", "1MiB")
+
+
+def check(
+    folder: Path,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Mapping[str, Sequence[int | str] | None],
+    constants: Constants | None = None,
+    outputs: Sequence[str] | None = None,
+) -> fc.Graph:
+    """Both granularities, in a small and in a large buffer, under both kinds of schedule; returns the folded graph."""
+    file = folder / "net.onnx"
+    file.write_bytes(model_of(nodes, inputs, constants, outputs, ir_version=10).SerializeToString())
+    for granularity in ("op", "folded"):
+        graph = fc.load(file, granularity=granularity)
+        for scheme in ("lbdf", "mixed"):
+            for buffer in BUFFERS:
+                judge(file, fc.solve(graph, buffer, scheme=scheme, search=fc.search.Greedy()))
+    return graph
+
+
+def test_a_product_that_sums_over_the_rows_of_both_factors(tmp_path: Path) -> None:
+    """Linear attention: keys times values, (16, 64) x (64, 12). Its own rows are made at once, each is kept."""
+    nodes = [
+        helper.make_node("Transpose", ["v"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["k", "t"], ["context"]),
+        helper.make_node("Relu", ["context"], ["y"]),
+    ]
+    check(tmp_path, nodes, {"k": (1, 16, 64), "v": (1, 12, 64)})
+
+
+def test_an_einsum_that_sums_over_the_rows_of_both_factors(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Einsum", ["x", "x"], ["y"], equation="bchw,bdhw->bcd")]
+    check(tmp_path, nodes, {"x": (1, 6, 10, 10)})
+
+
+def test_a_mean_over_a_map_that_was_given_one_more_axis(tmp_path: Path) -> None:
+    """torch's AdaptiveAvgPool1d: Unsqueeze, ReduceMean, Squeeze. The vector keeps one row, so nothing waits for it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1]),
+        helper.make_node("Unsqueeze", ["c", "axis"], ["u"]),
+        helper.make_node("ReduceMean", ["u", "axes"], ["m"]),
+        helper.make_node("Squeeze", ["m", "last"], ["s"]),
+        helper.make_node("Flatten", ["s"], ["f"]),
+        helper.make_node("Gemm", ["f", "g"], ["y"]),
+    ]
+    constants: Constants = {
+        "w": weights(8, 4, 3),
+        "axis": ints(2),
+        "axes": ints(-1, -2),
+        "last": ints(3),
+        "g": weights(8, 5),
+    }
+    graph = check(tmp_path, nodes, {"x": (1, 4, 20)}, constants)
+    assert [op.kind for op in graph.ops] == ["conv", "reduce", "linear"]
+
+
+def test_a_sum_of_rows_and_of_what_has_lost_its_rows(tmp_path: Path) -> None:
+    """MLP-Mixer: a linear layer over the tokens, transposed back and added to the tokens."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "w"], ["m"]),
+        helper.make_node("Transpose", ["m"], ["back"], perm=[0, 2, 1]),
+        helper.make_node("Add", ["x", "back"], ["y"]),
+    ]
+    check(tmp_path, nodes, {"x": (1, 9, 16)}, {"w": weights(9, 9)})
+
+
+def test_rows_stacked_on_what_has_lost_its_rows(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["t", "w"], ["m"]),
+        helper.make_node("Transpose", ["m"], ["back"], perm=[0, 2, 1]),
+        helper.make_node("Concat", ["x", "back"], ["c"], axis=1),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    check(tmp_path, nodes, {"x": (1, 9, 16)}, {"w": weights(9, 9)})
+
+
+def test_linear_attention_with_loads_that_would_run_ahead(tmp_path: Path) -> None:
+    """A product with rows of one input waits for all of the other; behind it eight rows at a time are asked for."""
+    nodes = [
+        helper.make_node("MatMul", ["context", "q"], ["m"]),
+        helper.make_node("Reshape", ["m", "dims"], ["r"]),
+        helper.make_node("Conv", ["r", "w"], ["c"]),
+        helper.make_node("Add", ["c", "x"], ["y"]),
+    ]
+    inputs = {"context": (1, 16, 16), "q": (1, 16, 64), "x": (1, 16, 8, 8)}
+    check(tmp_path, nodes, inputs, {"dims": ints(1, 16, 8, 8), "w": weights(16, 16, 1, 1)})
