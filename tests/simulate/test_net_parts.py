@@ -15,7 +15,7 @@ import fusecut as fc
 
 pytest.importorskip("onnxruntime")
 
-BUFFERS = ("1KiB", "1MiB")
+BUFFERS = ("2KiB", "1MiB")
 
 
 def check(
@@ -104,3 +104,72 @@ def test_linear_attention_with_loads_that_would_run_ahead(tmp_path: Path) -> Non
     ]
     inputs = {"context": (1, 16, 16), "q": (1, 16, 64), "x": (1, 16, 8, 8)}
     check(tmp_path, nodes, inputs, {"dims": ints(1, 16, 8, 8), "w": weights(16, 16, 1, 1)})
+
+
+def test_a_batch_of_products_is_made_row_by_row_of_both_factors(tmp_path: Path) -> None:
+    """Attention within windows: window q of the result needs window q of queries and of keys, and no other."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "windows"], ["q"]),
+        helper.make_node("Transpose", ["q"], ["k"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["q", "k"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["s"]),
+        helper.make_node("MatMul", ["s", "q"], ["y"]),
+    ]
+    graph = check(tmp_path, nodes, {"x": (1, 6, 40)}, {"windows": ints(1, 6, 5, 8)})
+    assert {op.attrs.get("row_operand", -1) for op in graph.ops if op.kind == "matmul"} == {2}
+
+
+def test_a_group_norm_written_with_reshapes_keeps_the_map(tmp_path: Path) -> None:
+    """As torch exports it: the convolution behind it streams, and the norm is one op."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["c", "grouped"], ["r"]),
+        helper.make_node("InstanceNormalization", ["r", "ones", "zeros"], ["n"]),
+        helper.make_node("Reshape", ["n", "dims"], ["b"]),
+        helper.make_node("Mul", ["b", "scale"], ["m"]),
+        helper.make_node("Add", ["m", "scale"], ["a"]),
+        helper.make_node("Conv", ["a", "v"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    constants: Constants = {
+        "w": weights(8, 3, 3, 3),
+        "v": weights(4, 8, 3, 3),
+        "grouped": ints(0, 4, -1),
+        "dims": ints(1, 8, 12, 10),
+        "ones": weights(4),
+        "zeros": weights(4),
+        "scale": weights(8, 1, 1),
+    }
+    graph = check(tmp_path, nodes, {"x": (1, 3, 12, 10)}, constants)
+    assert [op.kind for op in graph.ops] == ["conv", "normalise", "conv"]
+    assert [bool(op.attrs.get("barrier")) for op in graph.ops] == [False, True, False]
+
+
+def test_a_convolution_whose_channels_are_rows_is_priced_as_it_runs(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["t"], ["q"]),
+        helper.make_node("Reshape", ["q", "dims"], ["m"]),
+        helper.make_node("Conv", ["m", "w"], ["y"], pads=[1, 1, 1, 1]),
+    ]
+    check(tmp_path, nodes, {"t": (1, 8, 60)}, {"dims": ints(1, 8, 10, 6), "w": weights(8, 8, 3, 3)})
+
+
+def test_a_sequence_whose_convolutions_come_behind_pads_has_its_samples_for_rows(tmp_path: Path) -> None:
+    """WaveNet: the input is read by a pad and by a sum, never by a convolution itself."""
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["p"]),
+        helper.make_node("Conv", ["p", "w"], ["c"], dilations=[2]),
+        helper.make_node("Add", ["c", "x"], ["y"]),
+    ]
+    graph = check(tmp_path, nodes, {"x": (1, 8, 40)}, {"pads": ints(0, 0, 2, 0, 0, 0), "w": weights(8, 8, 2)})
+    assert not any(op.attrs.get("barrier") for op in graph.ops)
+    assert graph.tensors[graph.inputs[0]].rows == 40
+
+
+def test_constants_that_nodes_make_may_use_any_operator(tmp_path: Path) -> None:
+    """A causal mask by Trilu of a constant."""
+    nodes = [
+        helper.make_node("Trilu", ["m"], ["mask"], upper=0),
+        helper.make_node("Mul", ["x", "mask"], ["z"]),
+        helper.make_node("Softmax", ["z"], ["y"]),
+    ]
+    check(tmp_path, nodes, {"x": (1, 2, 70, 70)}, {"m": weights(70, 70)})

@@ -51,8 +51,11 @@ def reshaped(value: Value, dims: Dims) -> Placed:
     part of row q // f, or rows q * f to q * f + f - 1. In any other case the row axis is lost: then
     the natural one is used, and every row needs every input row (a barrier, unless H is 1). A tensor of one
     row in which only axes of extent 1 come or go keeps one row.
-    Columns stay columns only where they are exactly those of the operand.
+    Columns stay columns only where they are exactly those of the operand. A tensor whose rows an earlier
+    reshape lost has them again once it is reshaped back.
     """
+    if value.lost is not None and value.lost[0] == dims:
+        return Placed(value.lost[1], barrier=value.rows > 1)
     roles = [_inherited(value, dims, j) for j in range(len(dims))]
     _name_units(roles, dims, value)
     if "H" not in roles and value.rows == 1 and _wide(value.dims) == _wide(dims) and 1 in dims[1:]:

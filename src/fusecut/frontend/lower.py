@@ -83,7 +83,8 @@ class Lowering:
     def _op(self, node: Node, draft: Draft) -> None:
         outputs = []
         for name in draft.outputs:
-            self.values[name] = replace(self.values[name], roles=draft.roles)
+            made = self.values[name]
+            self.values[name] = replace(made, roles=draft.roles, lost=draft.lost or self._still_lost(draft, made))
             outputs.append(self._tensor(self.values[name]))
         name = self._unique(draft.name or node.name)
         self.node_of[name] = node
@@ -99,6 +100,10 @@ class Lowering:
                 macs=self._times_images(draft.macs, node.name),
             )
         )
+
+    def _still_lost(self, draft: Draft, made: Value) -> tuple[Dims, str] | None:
+        source = self.values[draft.inputs[0]]
+        return source.lost if len(draft.inputs) == 1 and source.dims == made.dims else None
 
     def _attrs(self, draft: Draft) -> dict[str, AttrValue]:
         """Attributes; the one that speaks of dimensions for all images."""

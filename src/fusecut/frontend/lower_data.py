@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,8 @@ def _refolded(view: View, x: Value | None, dims: Dims) -> list[Draft]:
     placed = layout.reshaped(x, dims)
     if not placed.barrier and layout.same_rows(x, dims, placed.roles):
         return view.moved("identity", placed.roles)
-    return view.moved("reshape", placed.roles, **barrier_if(placed.barrier))
+    (draft,) = view.moved("reshape", placed.roles, **barrier_if(placed.barrier))
+    return [replace(draft, lost=(x.dims, x.roles)) if placed.barrier else draft]
 
 
 def transpose(view: View) -> list[Draft]:

@@ -95,6 +95,31 @@ class Network:
         return next(n for n in step.inputs if n and n not in self.constants and n not in self.constant_steps)
 
 
+def computed(step: Step, operands: Sequence[Array | None]) -> Sequence[Array]:
+    """The results of a node whose operands are all known, by ONNX's reference implementation.
+
+    Raises:
+        ModelError: it has none, or refuses these operands.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    attrs = {k: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in step.attrs.items()}
+    node = helper.make_node(step.op_type, step.inputs, step.outputs, **attrs)
+    given = {n: np.asarray(v) for n, v in zip(step.inputs, operands, strict=True) if n and v is not None}
+    entries = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in given.items()
+    ]
+    made = [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in step.outputs if n]
+    model = helper.make_model(
+        helper.make_graph([node], "constant", entries, made), opset_imports=[helper.make_opsetid("", step.opset)]
+    )
+    try:
+        return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, given)]
+    except Exception as error:  # whatever an implementation runs into
+        raise ModelError(f"constant {step.outputs[0]!r} cannot be computed: {step.op_type}: {error}") from None
+
+
 @dataclass(frozen=True)
 class Missing:
     """A constant without a value: how large it is and who reads it first, at which operand."""

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from fusecut.errors import SimulationError
-from fusecut.frontend.weights import Layout, Network, Step
+from fusecut.frontend.weights import Layout, Network, Step, computed
 from fusecut.ir import Graph, Group, Op, bits
 from fusecut.ops import COLS, ROWS, axis_map, pair
 from fusecut.schedule import Schedule
@@ -98,7 +98,10 @@ class Compute:
         args = [self.constant(i) if i else None for i in step.inputs]
         ins = [None if a is None else Layout(a.shape) for a in args]
         outs = [self.network.layouts[o] for o in step.outputs if o]
-        made = rule_of(step)(Call(step, args, [0] * len(args), ins, outs, None, self.dtype))
+        if step.op_type in ARITHMETIC:
+            made = ARITHMETIC[step.op_type](Call(step, args, [0] * len(args), ins, outs, None, self.dtype))
+        else:
+            made = computed(step, args)
         return np.asarray(made[[o for o in step.outputs if o].index(name)])
 
     def rows_of(self, tensor: int, array: Array) -> Array:
