@@ -173,3 +173,37 @@ def test_constants_that_nodes_make_may_use_any_operator(tmp_path: Path) -> None:
         helper.make_node("Softmax", ["z"], ["y"]),
     ]
     check(tmp_path, nodes, {"x": (1, 2, 70, 70)}, {"m": weights(70, 70)})
+
+
+@pytest.mark.parametrize(("kind", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_a_recurrent_layer_is_a_barrier_with_known_macs(tmp_path: Path, kind: str, gates: int) -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        helper.make_node(kind, ["t", "w", "r"], ["every", "last"], hidden_size=6, name="layer"),
+        helper.make_node("Squeeze", ["every", "axis"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    constants: Constants = {"w": weights(1, gates * 6, 5), "r": weights(1, gates * 6, 6), "axis": ints(1)}
+    graph = check(tmp_path, nodes, {"x": (1, 9, 5)}, constants, ["y", "last"])
+    layer = next(op for op in graph.ops if op.name == "layer")
+    assert (layer.kind, layer.macs, layer.weight_elements) == ("opaque", 9 * gates * 6 * 11, gates * 6 * 11)
+    assert graph.tensors[layer.outputs[0]].rows == 9
+
+
+def test_an_operator_without_rows_of_its_own_is_computed_whole(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("CumSum", ["c", "axis"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    check(tmp_path, nodes, {"x": (1, 3, 8, 8)}, {"w": weights(4, 3, 1, 1), "axis": ints(2)[0]})
+
+
+def test_of_a_table_only_the_rows_that_are_looked_up_are_read(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Cast", ["x"], ["i"], to=onnx.TensorProto.INT64),
+        helper.make_node("Gather", ["table", "i"], ["e"], name="embedding"),
+        helper.make_node("Relu", ["e"], ["y"]),
+    ]
+    graph = check(tmp_path, nodes, {"x": (1, 7)}, {"table": weights(100, 16)})
+    assert [op.weight_elements for op in graph.ops if op.name == "embedding"] == [7 * 16]

@@ -12,6 +12,7 @@ from fusecut.frontend.layout import canonical
 from fusecut.frontend.lower_data import DATA_RULES
 from fusecut.frontend.lower_einsum import EINSUM_RULES
 from fusecut.frontend.lower_math import MATH_RULES
+from fusecut.frontend.lower_recurrent import RECURRENT_RULES
 from fusecut.frontend.lower_window import WINDOW_RULES
 from fusecut.frontend.shapes import MAX_ELEMENTS, Shapes
 from fusecut.frontend.source import Source
@@ -19,7 +20,13 @@ from fusecut.frontend.values import Dims, Node, Value
 from fusecut.frontend.view import Draft, Rule, View, opaque
 from fusecut.ir import AttrValue, Graph, Op, Tensor
 
-LOWERING: Final[dict[str, Rule]] = {**WINDOW_RULES, **DATA_RULES, **MATH_RULES, **EINSUM_RULES}
+LOWERING: Final[dict[str, Rule]] = {
+    **WINDOW_RULES,
+    **DATA_RULES,
+    **MATH_RULES,
+    **EINSUM_RULES,
+    **RECURRENT_RULES,
+}
 """Every ONNX op type that is understood; all others become ``opaque``."""
 
 MAX_ROWS: Final = 65_536
@@ -197,10 +204,11 @@ def renumbered(
 
 def op_notes(ops: Sequence[Op]) -> tuple[str, ...]:
     """One line per opaque op type, one per op that cannot be streamed."""
-    opaques = Counter(str(op.attrs.get("op_type")) for op in ops if op.kind == "opaque")
+    unknown = [op for op in ops if op.kind == "opaque" and not op.attrs.get("barrier")]
+    opaques = Counter(str(op.attrs.get("op_type")) for op in unknown)
     notes = [f"{name} is not understood: {count} opaque, needs its whole input" for name, count in opaques.items()]
     for op in ops:
-        if op.attrs.get("barrier") and op.kind != "opaque":
+        if op.attrs.get("barrier"):
             notes.append(
                 f"{op.name} ({op.attrs.get('op_type')}) needs all rows of its input before its first output row"
             )

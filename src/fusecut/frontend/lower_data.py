@@ -118,6 +118,8 @@ def _offsets(view: View, size: int) -> list[int]:
 def gather(view: View) -> list[Draft]:
     """Gather with constant indices: a slice, where they step evenly; a table look-up is opaque."""
     x, indices = view.operands[0], view.operands[1]
+    if x is not None and x.constant and indices is not None and not indices.constant:
+        return _looked_up(view, x, indices)
     if x is None or indices is None or x.constant or not indices.constant:
         return opaque(view)
     axis = view.axis(0, x.rank)
@@ -132,6 +134,13 @@ def gather(view: View) -> list[Draft]:
     uneven = role == "H" and (indices.rank > 1 or step < 1)
     lost = (x.rows > 1 and uneven) or (role == "N" and x.batch > 1)
     return [Draft("slice", [x.name], [view.result.name], roles, draft.attrs | barrier_if(lost))]
+
+
+def _looked_up(view: View, table: Value, indices: Value) -> list[Draft]:
+    """An embedding: of the table no more rows are read than there are indices."""
+    (draft,) = opaque(view)
+    rows = min(table.dims[view.axis(0, table.rank)], indices.elements)
+    return [replace(draft, weights=table.elements // table.dims[view.axis(0, table.rank)] * rows)]
 
 
 def _progression(indices: Array | None) -> tuple[int, int]:

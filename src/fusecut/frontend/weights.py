@@ -57,6 +57,8 @@ class Layout:
 class Step:
     """One node of the file and what it was lowered to. Absent operands are named ''.
 
+    ``op_type`` has the domain before it, and a point, where that is not ONNX's own.
+
     ``kind`` and ``facts`` are the op's kind and attributes (:mod:`fusecut.ops`), '' for a node all
     of whose operands are constants; ``attrs`` those of the file.
     """
@@ -117,7 +119,7 @@ def computed(step: Step, operands: Sequence[Array | None]) -> Sequence[Array]:
     try:
         return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, given)]
     except Exception as error:  # whatever an implementation runs into
-        raise ModelError(f"constant {step.outputs[0]!r} cannot be computed: {step.op_type}: {error}") from None
+        raise ModelError(f"{step.op_type} cannot be computed: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,8 @@ def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:
 
 def _step(node: Any, opset: int) -> Step:
     attrs = {k: _plain(v) for k, v in node.attrs.items()}
-    return Step(node.op_type, node.inputs, node.outputs, attrs, opset)
+    op_type = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return Step(op_type, node.inputs, node.outputs, attrs, opset)
 
 
 def _plain(value: Any) -> Any:

@@ -98,10 +98,7 @@ class Compute:
         args = [self.constant(i) if i else None for i in step.inputs]
         ins = [None if a is None else Layout(a.shape) for a in args]
         outs = [self.network.layouts[o] for o in step.outputs if o]
-        if step.op_type in ARITHMETIC:
-            made = ARITHMETIC[step.op_type](Call(step, args, [0] * len(args), ins, outs, None, self.dtype))
-        else:
-            made = computed(step, args)
+        made = rule_of(step)(Call(step, args, [0] * len(args), ins, outs, None, self.dtype))
         return np.asarray(made[[o for o in step.outputs if o].index(name)])
 
     def rows_of(self, tensor: int, array: Array) -> Array:
@@ -169,10 +166,16 @@ def _windows(op: Op) -> Windows:
 
 
 def rule_of(step: Step) -> Rule:
-    """Raises SimulationError for a node type without arithmetic."""
-    if step.op_type not in ARITHMETIC:
-        raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
-    return ARITHMETIC[step.op_type]
+    """Arithmetic of a node; of one that is not understood but of ONNX the reference's, on whole operands.
+
+    Raises:
+        SimulationError: a node type without either.
+    """
+    if step.op_type in ARITHMETIC:
+        return ARITHMETIC[step.op_type]
+    if step.kind in ("", "opaque") and "." not in step.op_type:
+        return lambda call: computed(call.step, call.args)
+    raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
 
 
 class OpKernel:
