@@ -88,6 +88,7 @@ def run(grid: Grid) -> Iterator[Row]:
 
     Raises:
         FusecutError: an unknown name, a network that cannot be read, or one that no plan can run.
+        KeyboardInterrupt: a search was interrupted; its row is left out.
     """
     for name in grid.searchers:
         searcher(name)
@@ -96,6 +97,8 @@ def run(grid: Grid) -> Iterator[Row]:
     for network, buffer, scheme in product(grid.networks, grid.buffers, grid.schemes):
         graph = load(network)
         best = solve(graph, buffer, scheme=scheme)
+        if best.interrupted:
+            raise KeyboardInterrupt
         if best.partition is None:
             raise FusecutError(f"{network} does not run in {buffer} under {scheme}: leave it out, or a larger buffer")
         for name, split in product(grid.searchers, grid.splitters):
@@ -110,6 +113,8 @@ def run(grid: Grid) -> Iterator[Row]:
                     max_plans=grid.max_plans,
                     seed=seed,
                 )
+                if found.interrupted:
+                    raise KeyboardInterrupt
                 yield _row(Setting(network, buffer, scheme, name, split), seed, best, found)
 
 

@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except KeyboardInterrupt:
-        print("fusecut: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"fusecut: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
 
 
