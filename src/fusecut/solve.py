@@ -188,6 +188,17 @@ def solve(
     return _solution(run, machine, seed, provenance)
 
 
+def unless_interrupted(solution: Solution) -> Solution:
+    """The solution, for whoever goes on to the next one: a search that was interrupted is no row of a table.
+
+    Raises:
+        KeyboardInterrupt: the search was interrupted.
+    """
+    if solution.interrupted:
+        raise KeyboardInterrupt
+    return solution
+
+
 def _drive(
     run: _Run, search: Searcher, budget: Budget, seed: int, on_progress: Callable[[Progress], None] | None
 ) -> None:
