@@ -285,6 +285,14 @@ def test_an_interrupt_before_the_first_plan_ends_every_command(
     assert "interrupted" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_locale_without_lines_gets_dashes(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "fusecut", "machines"]
+    done = subprocess.run(command, capture_output=True, encoding=encoding, env=environment, check=True)
+    assert "-----" in done.stdout and "?" not in done.stdout and not done.stderr
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m fusecut zoo | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 (a pipe is the point)
