@@ -207,3 +207,4 @@ def test_of_a_table_only_the_rows_that_are_looked_up_are_read(tmp_path: Path) ->
     ]
     graph = check(tmp_path, nodes, {"x": (1, 7)}, {"table": weights(100, 16)})
     assert [op.weight_elements for op in graph.ops if op.name == "embedding"] == [7 * 16]
+    assert not graph.notes

@@ -204,9 +204,10 @@ def renumbered(
 
 def op_notes(ops: Sequence[Op]) -> tuple[str, ...]:
     """One line per opaque op type, one per op that cannot be streamed."""
-    unknown = [op for op in ops if op.kind == "opaque" and not op.attrs.get("barrier")]
+    unknown = [op for op in ops if op.kind == "opaque" and not {"barrier", "looked_up"} & set(op.attrs)]
     opaques = Counter(str(op.attrs.get("op_type")) for op in unknown)
-    notes = [f"{name} is not understood: {count} opaque, needs its whole input" for name, count in opaques.items()]
+    named = {name: f"{name} with these operands" if name in LOWERING else name for name in opaques}
+    notes = [f"{named[n]} is not understood: {count} opaque, needs its whole input" for n, count in opaques.items()]
     for op in ops:
         if op.attrs.get("barrier"):
             notes.append(

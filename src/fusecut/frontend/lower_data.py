@@ -140,7 +140,8 @@ def _looked_up(view: View, table: Value, indices: Value) -> list[Draft]:
     """An embedding: of the table no more rows are read than there are indices."""
     (draft,) = opaque(view)
     rows = min(table.dims[view.axis(0, table.rank)], indices.elements)
-    return [replace(draft, weights=table.elements // table.dims[view.axis(0, table.rank)] * rows)]
+    weights = table.elements // table.dims[view.axis(0, table.rank)] * rows
+    return [replace(draft, weights=weights, attrs={"looked_up": True})]
 
 
 def _progression(indices: Array | None) -> tuple[int, int]:
