@@ -252,7 +252,8 @@ def test_help_of_every_command_shows_an_option_or_argument(capsys: pytest.Captur
 
 def test_importing_and_solving_loads_no_heavy_package() -> None:
     code = (
-        "import sys, fusecut as fc; heavy = {'torch', 'dask', 'ray', 'matplotlib', 'scipy', 'onnxruntime'};"
+        "import sys, fusecut as fc;"
+        "heavy = {'torch', 'dask', 'ray', 'matplotlib', 'scipy', 'numba', 'highspy', 'onnxruntime'};"
         "assert 'onnx' not in sys.modules;"
         "fc.solve(fc.zoo('alexnet'), '256KiB'); assert not heavy & set(sys.modules)"
     )

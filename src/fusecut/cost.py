@@ -113,8 +113,24 @@ class BufferFloor(Protocol):
     def again_bytes(self, mark: int, capacity_bytes: int) -> int: ...
 
 
+class FloorTable(NamedTuple):
+    """A floor of bytes on chip as a table.
+
+    A group holds ``fixed[op]`` bytes for each op, and for each tensor that it makes or reads the bytes of the first of
+    ``pairs[tensor]`` whose readers (one or two) are all inside, or else ``base[tensor]``. Larger pairs come first.
+    """
+
+    fixed: Sequence[int]
+    base: Sequence[int]
+    pairs: Sequence[Sequence[tuple[Group, int]]]
+
+
 class FitFloor:
     """A floor whose marks are bytes on chip: groups above the capacity cannot run, others pay nothing."""
+
+    def table(self, graph: Graph) -> FloorTable | None:
+        """The floor as a table, for the compiled loops; None where it is none."""
+        return None
 
     def again_bytes(self, mark: int, capacity_bytes: int) -> int:
         return 0 if mark <= capacity_bytes else NEVER_BYTES
@@ -127,6 +143,10 @@ class NoFloor(FitFloor):
 
     def extend(self, group: Group, mark: int, op: int) -> int:
         return 0
+
+    def table(self, graph: Graph) -> FloorTable:
+        none = [0] * len(graph.tensors)
+        return FloorTable([0] * len(graph), none, [()] * len(none))
 
 
 @runtime_checkable

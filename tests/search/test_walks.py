@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_problems import best_by_trying_all, partitions, small_problem
 
-pytest.importorskip("scipy")
+pytest.importorskip("highspy")
 
 import fusecut as fc
 from fusecut.builder import Net

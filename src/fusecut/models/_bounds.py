@@ -23,7 +23,7 @@ from functools import cached_property, reduce
 from operator import or_
 from typing import Final
 
-from fusecut.cost import FitFloor
+from fusecut.cost import FitFloor, FloorTable
 from fusecut.ir import Graph, Group, bits
 from fusecut.ops import POINTWISE_KINDS, pixel_maps, row_maps
 from fusecut.rowmap import RowMap
@@ -216,6 +216,13 @@ class RingFloor(FitFloor):
                 if self._around[t] & group:
                     floor_bytes -= self._bytes(t, group)
         return floor_bytes
+
+    def table(self, graph: Graph) -> FloorTable:
+        tensors = range(len(graph.tensors))
+        pairs = [self.bounds.pairs(t) if self.slot_bits[t] else [] for t in tensors]
+        counted = [[pair for pair in pairs[t] if not pair[0] & ~self._readers[t]] for t in tensors]
+        sized = [[(mask, -(-rows * self.slot_bits[t] // 8)) for mask, rows in counted[t]] for t in tensors]
+        return FloorTable(self.fixed, [self._bytes(t, 0) for t in tensors], sized)
 
     def of(self, group: Group) -> int:
         """The floor of a whole group."""

@@ -13,12 +13,9 @@ between them and the prices of the relaxation, which jump from one end to the ot
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.util import find_spec
+from collections.abc import Generator, Iterator, Mapping
 from math import floor
 from typing import Final, NamedTuple
-
-import numpy as np
 
 from fusecut.cost import FitFloor, Infeasible
 from fusecut.errors import PartitionError
@@ -26,32 +23,24 @@ from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._cuts import Reach
-from fusecut.search._growth import Growth
-from fusecut.search._master import Master
-from fusecut.search._pricing import FEW, Duals, Effort, Pricing
+from fusecut.search._master import Master, Relaxed
+from fusecut.search._pricing import Duals, Effort, Pricing
 from fusecut.search.protocol import Proposal
 
-_EFFORTS: Final = (
-    Effort(1, 60, 8),
-    Effort(1, 250, 8),
-    Effort(1, 1000, 8),
-    Effort(16, 1000, 32),
-    Effort(100, 1000, 32),
-    Effort(1000, 1000, 32),
-)
-"""From the first round to the last: most groups are found by a short look, the proof takes a thorough one."""
+_QUICK: Final = Effort(1, 60, 8)
+"""Of the first rounds: a short look finds most groups."""
 
-_PLAN_AT: Final = 2
-"""From this effort on a plan is made of the groups known so far before each step up, unless one is near already."""
+_EFFORTS: Final = (Effort(1, 250, 8), Effort(16, 1000, 8), Effort(1000, 1000, 8))
+"""Of the rounds at all first ops: the next one where the one before left something open."""
 
-_THOROUGH: Final = 3
-"""From this effort on every round looks at all first ops: at the prices of the relaxation some would take very long."""
+_BUSY: Final = 25
+"""First rounds end when fewer than one first op of so many finds anything."""
 
-_PLAN_EVERY: Final = 5
-"""Of so many thorough rounds one is followed by a plan, unless one is near."""
+_MOST_SHARE, _LEAST_SHARE, _RISE = 1 / 2, 1 / 32, 5 / 4
+"""Prices that gave a better bound move further the next time, others half as far."""
 
-_LEAST_SHARE: Final = 1 / 16
-"""Prices that gave no better bound move less far the next time, but this far."""
+_PLAN_EVERY: Final = 8
+"""Of so many rounds at all first ops one is followed by a plan, unless one is near."""
 
 _PER_OP: Final = 4
 """So many groups for each op may become part of a plan."""
@@ -59,29 +48,27 @@ _PER_OP: Final = 4
 _ROUGH: Final = 0.003
 """The first plan need not be nearer than this to the best among the groups known."""
 
-_NEAR: Final = 1.01
+_NEAR: Final = 1.003
 """A plan that is nearer than this to the relaxation is improved at the end only."""
 
-_GAIN: Final = 0.999
-"""A round at all first ops that lowers the relaxation by less than this asks for more effort, too."""
+_DOUBTS: Final = 20
+"""The relaxation is solved again while more than one group of so many in use changes when the model is asked."""
 
-_ASKED_AT_ONCE: Final = 1000
-"""Rounds that take so many steps put every group they find to the model, not only those that become useful."""
+_CLOSE: Final = 4
+"""Cuts come as soon as the bound is nearer to the relaxation than so many parts of what the best plan is above it."""
 
-_FEW: Final = 12
-"""A round that finds fewer groups than one for so many ops asks for more effort."""
+_STEPS_PER_QUESTION: Final = 2_000
+"""A question to the model takes as long as so many steps, roughly."""
 
-
-def solver_is_here() -> bool:
-    """Whether scipy, the extra ``lp``, is installed."""
-    return find_spec("scipy") is not None
+_ROOTS_PER_PROPOSAL: Final = 50
 
 
 def worth_trying(problem: Problem) -> bool:
     """Whether the bound is one for this problem: bytes count, every group moves at least its touch-once bytes."""
-    tariff = problem.prices.tariff
+    tariff, bound = problem.prices.tariff, problem.buffer_floor
     bytes_only = not tariff.per_cycle and tariff.per_byte == 1
-    return bytes_only and problem.touches_once and isinstance(problem.buffer_floor, FitFloor) and solver_is_here()
+    listed = isinstance(bound, FitFloor) and bound.table(problem.graph) is not None
+    return bytes_only and problem.touches_once and listed
 
 
 class Round(NamedTuple):
@@ -100,18 +87,17 @@ class Round(NamedTuple):
 class Columns:
     """Column generation for one problem; ``best`` is the rank of the best plan known, ``bound`` of all plans."""
 
-    def __init__(self, problem: Problem, best: list[Group] | None = None, bound: int = 0, few: int = FEW) -> None:
+    def __init__(self, problem: Problem, best: list[Group] | None = None, bound: int = 0) -> None:
         self.problem, self.graph = problem, problem.graph
-        self.growth = Growth(problem, Reach(problem))
-        self.pricing = Pricing(self.growth, few)
-        self.bytes_of: dict[Group, int] = {}
+        self.pricing = Pricing(problem, Reach(problem))
         self.asked: set[Group] = set()
-        self.refused: set[Group] = set()
+        self.refused: dict[Group, None] = {}
         self.best: int | None = None
         self.bound = bound
+        self._rounds = 0
         self._apart: list[list[Group]] = []
         penalty = 2 * sum(self.graph.touch_once_bytes(1 << op) for op in range(len(self.graph))) + 1
-        self.master = Master(len(self.graph), self.bytes_of, penalty)
+        self.master = Master(len(self.graph), penalty)
         for op in range(len(self.graph)):
             self._ask(1 << op)
         for group in best or ():
@@ -119,55 +105,77 @@ class Columns:
         if best:
             self.best = sum(self.bytes_of[group] for group in best)
 
-    def run(self, steps: int) -> Iterator[Proposal]:
-        """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
-        level, busy = 0, set(self.pricing.roots)
-        worth = Duals([0] * len(self.graph), {})
-        reached = float("inf")
-        center: list[int] = []
-        share, thorough = 1 / 2, 0
-        while self.pricing.steps < steps and not self.done:
-            relaxed = self.master.relaxed()
-            everywhere = len(busy) == len(self.pricing.roots)
-            steady = everywhere and center and not self.master.triples
-            worth = self._duals(relaxed.prices, relaxed.fines)
-            duals = self._duals(_between(center, relaxed.prices, share), relaxed.fines) if steady else worth
-            found = self._round(duals, _EFFORTS[level], busy, everywhere)
-            changed = sum(not self._ask(group) for group in relaxed.used if self._doubtful(group))
-            if everywhere and (found.bound > self.bound or not found.new):
-                center, share = list(found.duals.prices) if found.new else [], 1 / 2
-            elif steady:
-                share = max(share / 2, _LEAST_SHARE)
-            self.bound = max(self.bound, found.bound)
-            yield Proposal(None, self.bound)
-            busy = found.roots
-            gains = not everywhere or relaxed.nbytes < reached * _GAIN
-            reached = relaxed.nbytes if everywhere else reached
-            if level < _THOROUGH and gains and found.new * _FEW >= len(self.graph) and busy:
-                continue
-            busy = set(self.pricing.roots)
-            if not everywhere:
-                continue
-            thorough += level >= _THOROUGH
-            if thorough and thorough % _PLAN_EVERY == 0 and not self._near(relaxed.nbytes):
-                yield from self._plan(worth, _ROUGH)
-            if level + 1 < len(_EFFORTS) and not found.complete:
-                level += 1
-                if level >= _PLAN_AT and not self._near(relaxed.nbytes):
-                    yield from self._plan(worth, _ROUGH)
-            elif not found.new and not changed and duals is worth:
-                yield from self._plan(worth)
-                if self.done or not self.master.cut_off(relaxed):
-                    return
-        yield from self._plan(worth)
+    @property
+    def bytes_of(self) -> Mapping[Group, int]:
+        """The groups known and what they move."""
+        return self.master.bytes_of
 
     @property
     def done(self) -> bool:
         return self.best is not None and self.best <= self.bound
 
+    @property
+    def steps(self) -> int:
+        """The effort so far: steps of growth, and rounds and questions to the model as so many of them."""
+        return self.pricing.steps + len(self.asked) * _STEPS_PER_QUESTION + self._rounds * len(self.graph)
+
+    def run(self, steps: int) -> Iterator[Proposal]:
+        """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
+        busy = set(self.pricing.roots)
+        while len(busy) * _BUSY > len(self.pricing.roots) and self.steps < steps and not self.done:
+            relaxed, _ = self._relaxed()
+            duals = _whole(relaxed.prices, relaxed.fines)
+            found = yield from self._round(duals, _QUICK, busy, at_once=False)
+            self.bound, busy = max(self.bound, found.bound), found.roots
+        yield from self._steady(steps)
+        if not self.done:
+            relaxed, _ = self._relaxed()
+            yield from self._plan(_whole(relaxed.prices, relaxed.fines))
+
+    def _steady(self, steps: int) -> Iterator[Proposal]:
+        """Rounds at all first ops, at prices between the best ones so far and those of the relaxation."""
+        roots = set(self.pricing.roots)
+        center: Duals | None = None
+        reached, share, level, rounds = 0, _MOST_SHARE / 2, 0, 0
+        while self.steps < steps and not self.done:
+            relaxed, changed = self._relaxed()
+            duals = _between(center, relaxed, share)
+            found = yield from self._round(duals, _EFFORTS[level], roots)
+            rounds += 1
+            self.bound = max(self.bound, found.bound)
+            yield Proposal(None, self.bound)
+            if center is None or found.bound > reached:
+                center, reached, share = found.duals, found.bound, min(_MOST_SHARE, share * _RISE)
+            else:
+                share = max(_LEAST_SHARE, share / 2)
+            if not found.complete:
+                level = min(level + 1, len(_EFFORTS) - 1)
+            elif not found.new:
+                share = 1.0
+            left = relaxed.nbytes - self.bound
+            if left * 100 < relaxed.nbytes and rounds % _PLAN_EVERY == 0 and not self._near(relaxed.nbytes):
+                yield from self._plan(duals, _ROUGH)
+            ended = not changed and relaxed.nbytes - reached <= len(self.graph) + len(relaxed.fines)
+            if ended:
+                yield from self._plan(duals)
+            if (ended or self._closed_in(left)) and not self.master.cut_off(relaxed) and ended:
+                return
+
+    def _closed_in(self, left: float) -> bool:
+        """Whether the bound is near the relaxation, compared with the best plan."""
+        return self.best is not None and left * _CLOSE < self.best - self.bound - left
+
     def _near(self, nbytes: float) -> bool:
         """Whether the best plan is within a hundredth of the relaxation."""
         return self.best is not None and self.best < nbytes * _NEAR
+
+    def _relaxed(self) -> tuple[Relaxed, int]:
+        """The relaxation, once the model knows most groups in use; how many of them changed in the end."""
+        while True:
+            relaxed = self.master.relaxed()
+            changed = sum(not self._ask(group) for group in relaxed.used if group not in self.asked)
+            if changed * _DOUBTS <= len(relaxed.used):
+                return relaxed, changed
 
     def _ask(self, group: Group) -> bool:
         """Ask the model about a group; whether its column is as it was."""
@@ -175,66 +183,45 @@ class Columns:
         planned = self.problem.plan(group)
         self.asked.add(group)
         if isinstance(planned, Infeasible):
-            self.refused.add(group)
-            self.bytes_of.pop(group, None)
+            self.refused[group] = None
+            self.master.drop(group)
             return before is None
-        self.bytes_of[group] = planned.cost.dram_bytes
+        self.master.add(group, planned.cost.dram_bytes)
         return before == planned.cost.dram_bytes
 
-    def _doubtful(self, group: Group) -> bool:
-        """Whether a group counts as its touch-once bytes because nobody asked the model."""
-        return group in self.bytes_of and group not in self.asked
+    def _round(
+        self, duals: Duals, effort: Effort, roots: set[int], at_once: bool = True
+    ) -> Generator[Proposal, None, Round]:
+        """Look for groups below first ops, the last one first: those known already, and those of the roots given.
 
-    def _duals(self, prices: list[float], fined: list[float]) -> Duals:
-        """Prices in whole bytes, rounded down, and fines rounded up."""
-        fines = {ops: -floor(-fine) for ops, fine in zip(self.master.triples, fined, strict=True) if fine > 0}
-        return Duals([floor(price) for price in prices], fines)
-
-    def _round(self, duals: Duals, effort: Effort, roots: set[int], lowered: bool) -> Round:
-        """Look for groups below first ops, the last one first: those listed, and those of the roots given.
-
-        What the groups of a first op lack is taken off its price: at once if ``lowered``, so that groups of
-        earlier first ops that hold it lack less; else when all are done.
+        What the groups of a first op lack is taken off its price: ``at_once``, so that groups of earlier first ops
+        that hold it lack less; else when all are done, so that they are found all the same.
         """
-        known: dict[int, list[tuple[Group, int]]] = {}
-        for group, nbytes in self.bytes_of.items():
-            known.setdefault(_first(group), []).append((group, nbytes))
-        lowest, complete, new = duals, True, list[tuple[int, Group]]()
-        for first in reversed(range(len(self.graph))):
-            least = min((duals.reduced(group, nbytes) for group, nbytes in known.get(first, ())), default=0)
-            if first not in self.pricing.roots:
-                found = self._listed(first, duals, effort.groups)
-                least = min([least, *(cost for cost, _ in found[:1])])
-                new += found
-            elif first in roots:
-                priced = self.pricing.groups(first, duals, 0, effort, self)
+        self.pricing.know(self.bytes_of, self.refused)
+        self._rounds += 1
+        lowest, complete, new = duals.copy(), True, list[tuple[int, Group]]()
+        looked = lowest if at_once else duals
+        for done, first in enumerate(reversed(range(len(self.graph)))):
+            least = self.pricing.least_known(first, looked)
+            if first in roots:
+                priced = self.pricing.groups(first, looked, 0, effort)
                 complete = complete and priced.complete
                 least = min(least, priced.least_bytes)
                 new += priced.groups
             if least < 0:
-                lowest = lowest.lowered(first, -least)
-                duals = lowest if lowered else duals
+                lowest.lower(first, -least)
+            if done % _ROOTS_PER_PROPOSAL == 0:
+                yield Proposal(None, self.bound)
         for _, group in new:
-            self.bytes_of[group] = self.graph.touch_once_bytes(group)
-            if effort.steps >= _ASKED_AT_ONCE:
-                self._ask(group)
+            self.master.add(group, self.graph.touch_once_bytes(group))
         bound = lowest.total if len(roots) == len(self.pricing.roots) else 0
-        return Round(bound, lowest, len(new), {_first(group) for _, group in new} & roots, complete)
-
-    def _listed(self, first: int, duals: Duals, most: int) -> list[tuple[int, Group]]:
-        """The same among the groups of a first op that are listed: the cheapest new ones."""
-        groups, reduced = self.pricing.listing.reduced(first, duals.vector, duals.fines)
-        found = [(int(reduced[k]), groups[k]) for k in np.flatnonzero(reduced < 0).tolist() if groups[k] not in self]
-        return sorted(found)[:most]
+        return Round(bound, lowest, len(new), {_first(group) for _, group in new}, complete)
 
     def _cheapest(self, duals: Duals) -> list[Group]:
         """The groups for a plan: the single ops, and those of least reduced cost."""
-        ranked = sorted((duals.reduced(group, nbytes), group) for group, nbytes in self.bytes_of.items())
+        ranked = sorted(self.pricing.reduced(self.bytes_of, duals))
         kept = {group for _, group in ranked[: _PER_OP * len(self.graph)]}
         return [group for group in self.bytes_of if group in kept or not group & (group - 1)]
-
-    def __contains__(self, group: object) -> bool:
-        return group in self.bytes_of or group in self.refused
 
     def _plan(self, duals: Duals, slack: float = 0.0) -> Iterator[Proposal]:
         """A good plan among the groups of least reduced cost, all of which run and none of which wait in a circle."""
@@ -256,8 +243,19 @@ class Columns:
             return
 
 
-def _between(center: list[int], prices: list[float], share: float) -> list[float]:
-    return [a + (b - a) * share for a, b in zip(center, prices, strict=True)]
+def _whole(prices: list[float], fines: Mapping[Group, float]) -> Duals:
+    """Prices in whole bytes, rounded down, and fines rounded up."""
+    return Duals([floor(price) for price in prices], {ops: -floor(-fine) for ops, fine in fines.items() if fine > 0})
+
+
+def _between(center: Duals | None, relaxed: Relaxed, share: float) -> Duals:
+    """Prices and fines on the way from the center to those of the relaxation."""
+    if center is None:
+        return _whole(relaxed.prices, relaxed.fines)
+    prices = [a + (b - a) * share for a, b in zip(center.prices.tolist(), relaxed.prices, strict=True)]
+    old = center.fines
+    fines = {ops: old.get(ops, 0) + (fine - old.get(ops, 0)) * share for ops, fine in relaxed.fines.items()}
+    return _whole(prices, fines)
 
 
 def _first(group: Group) -> int:

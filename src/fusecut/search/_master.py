@@ -3,25 +3,24 @@
     minimise   sum of bytes(G) * x(G)
     such that  every op lies in exactly one G, x(G) in {0, 1}; relaxed: x(G) >= 0
 
-HiGHS solves both, through scipy (Huangfu & Hall, Math. Prog. Comp. 2018). Of three ops a plan can
-hold at most one group with two or three of them: fractional solutions that break this are cut off
-(subset-row inequalities: Jepsen, Petersen, Spoorendonk & Pisinger, Operations Research 2008).
+Of three ops a plan can hold at most one group with two or three of them: fractional solutions that break
+this are cut off (subset-row inequalities: Jepsen, Petersen, Spoorendonk & Pisinger, Operations Research 2008).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from fusecut.ir import Group, bits
+from fusecut.search._solver import Program, best_choice
 
 _USED: Final = 1e-6
 _BROKEN: Final = 0.02
 _CUTS_AT_ONCE: Final = 40
-_NODES: Final = 300
 
 
 class Relaxed(NamedTuple):
@@ -29,50 +28,64 @@ class Relaxed(NamedTuple):
 
     nbytes: float
     prices: list[float]
-    fines: list[float]
+    fines: dict[Group, float]
     used: dict[Group, float]
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a plan already."""
-        return all(x > 1 - _USED for x in self.used.values())
 
 
 class Master:
-    """Columns and cuts of one network. ``bytes_of`` are the known groups and what they move."""
+    """Columns and cuts of one network. ``bytes_of`` are the known groups and what they move.
 
-    def __init__(self, ops: int, bytes_of: dict[Group, int], penalty: int) -> None:
-        self.ops, self.bytes_of, self.penalty = ops, bytes_of, penalty
+    A dear column for each op, of ``penalty`` bytes, sees to it that there always is a solution.
+    """
+
+    def __init__(self, ops: int, penalty: int) -> None:
+        self.ops = ops
+        self.bytes_of: dict[Group, int] = {}
         self.triples: list[Group] = []
+        self._place: dict[Group, int] = {}
+        self._groups: list[Group] = []
+        self._waiting: list[Group] = []
+        self._program = Program()
+        self._program.add_rows([()] * ops, 1, 1)
+        self._program.add_columns([penalty] * ops, [[(op, 1.0)] for op in range(ops)])
+
+    def add(self, group: Group, nbytes: int) -> None:
+        """A group that may be used, or what it moves after all."""
+        if group in self._place:
+            self._program.price(self._place[group], nbytes)
+        elif group not in self.bytes_of:
+            self._waiting.append(group)
+        self.bytes_of[group] = nbytes
+
+    def drop(self, group: Group) -> None:
+        """A group that may not be used."""
+        if self.bytes_of.pop(group, None) is not None and group in self._place:
+            self._program.forbid(self._place[group])
 
     def relaxed(self) -> Relaxed:
-        """The linear relaxation, with a dear column for each op so that there always is a solution."""
-        from scipy.optimize import linprog
-
-        groups = [*self.bytes_of, *(1 << op for op in range(self.ops))]
-        costs = [*self.bytes_of.values(), *[self.penalty] * self.ops]
-        result = linprog(
-            np.array(costs, float),
-            A_eq=self._rows(groups),
-            b_eq=np.ones(self.ops),
-            A_ub=_pairs(self.triples, groups),
-            b_ub=np.ones(len(self.triples)) if self.triples else None,
-            bounds=(0, None),
-            method="highs",
-        )
-        if result.status:
-            raise AssertionError(f"the relaxation has a solution, but: {result.message}")
-        used = {group: float(x) for group, x in zip(groups, result.x, strict=True) if x > _USED}
-        fines = [-float(f) for f in result.ineqlin.marginals] if self.triples else []
-        return Relaxed(float(result.fun), result.eqlin.marginals.tolist(), fines, used)
+        """The linear relaxation, from its last optimum on."""
+        new = [group for group in self._waiting if group in self.bytes_of]
+        self._waiting.clear()
+        if new:
+            self._place.update((group, self.ops + len(self._groups) + k) for k, group in enumerate(new))
+            self._groups += new
+            self._program.add_columns([self.bytes_of[group] for group in new], [self._column(group) for group in new])
+        found = self._program.solve()
+        shares = found.columns[self.ops :]
+        used = {self._groups[k]: float(shares[k]) for k in np.flatnonzero(shares > _USED).tolist()}
+        fines = {ops: -worth for ops, worth in zip(self.triples, found.rows[self.ops :], strict=True)}
+        return Relaxed(found.value, found.rows[: self.ops], fines, used)
 
     def cut_off(self, relaxed: Relaxed) -> int:
         """Add the triples that a fractional solution breaks most; how many there are."""
         known = set(self.triples)
         broken = [(most, ops) for most, ops in _broken(relaxed.used) if ops not in known]
         broken.sort(key=lambda entry: (-entry[0], entry[1]))
-        self.triples += [ops for _, ops in broken[:_CUTS_AT_ONCE]]
-        return len(broken[:_CUTS_AT_ONCE])
+        new = [ops for _, ops in broken[:_CUTS_AT_ONCE]]
+        if new:
+            self._program.add_rows([list(self._row(ops)) for ops in new], None, 1)
+            self.triples += new
+        return len(new)
 
     def best_whole(
         self, groups: Sequence[Group], apart: Sequence[Sequence[Group]] = (), slack: float = 0.0
@@ -81,43 +94,28 @@ class Master:
 
         ``apart`` are sets of groups that must not all be in it. None if no plan was found.
         """
-        from scipy.optimize import Bounds, LinearConstraint, milp
-
         if not groups:
             return None
-        costs = np.array([self.bytes_of[group] for group in groups], float)
-        rules: list[Any] = [LinearConstraint(self._rows(groups), 1, 1)]
-        rows = [[float(group in each) for group in groups] for each in apart]
-        if rows:
-            rules.append(LinearConstraint(np.array(rows), -np.inf, np.array(rows).sum(axis=1) - 1))
-        options = {"node_limit": _NODES, "mip_rel_gap": slack}
-        result = milp(costs, constraints=rules, integrality=np.ones(len(groups)), bounds=Bounds(0, 1), options=options)
-        if result.x is None:
-            return None
-        return [group for group, x in zip(groups, result.x, strict=True) if x > 1 / 2]
+        place = {group: k for k, group in enumerate(groups)}
+        known = [[place[group] for group in each] for each in apart if all(group in place for group in each)]
+        costs, columns = [self.bytes_of[group] for group in groups], [list(bits(group)) for group in groups]
+        chosen = best_choice(costs, columns, self.ops, known, slack)
+        return None if chosen is None else [groups[k] for k in chosen]
 
-    def _rows(self, groups: Sequence[Group]) -> Any:
-        from scipy.sparse import csc_matrix
+    def _column(self, group: Group) -> list[tuple[int, float]]:
+        """The rows of a group: its ops, and the triples of which it holds two or three."""
+        rows = [(op, 1.0) for op in bits(group)]
+        held = [k for k, ops in enumerate(self.triples) if (group & ops).bit_count() > 1]
+        return rows + [(self.ops + k, 1.0) for k in held]
 
-        sizes = [group.bit_count() for group in groups]
-        ends = np.concatenate([[0], np.cumsum(sizes)])
-        rows = np.fromiter((op for group in groups for op in bits(group)), np.int32, int(ends[-1]))
-        return csc_matrix((np.ones(len(rows)), rows, ends), shape=(self.ops, len(groups)))
-
-
-def _pairs(triples: Sequence[Group], groups: Sequence[Group]) -> Any:
-    """One row for each triple: which groups hold two or three of its ops."""
-    from scipy.sparse import csr_matrix
-
-    if not triples:
-        return None
-    places = [[k for k, group in enumerate(groups) if (group & ops).bit_count() > 1] for ops in triples]
-    ends = np.concatenate([[0], np.cumsum([len(row) for row in places])])
-    columns = np.array([k for row in places for k in row], np.int32)
-    return csr_matrix((np.ones(len(columns)), columns, ends), shape=(len(triples), len(groups)))
+    def _row(self, ops: Group) -> Iterator[tuple[int, float]]:
+        """The columns of a triple."""
+        for k, group in enumerate(self._groups, self.ops):
+            if (group & ops).bit_count() > 1:
+                yield k, 1.0
 
 
-def _broken(used: dict[Group, float]) -> list[tuple[float, Group]]:
+def _broken(used: Mapping[Group, float]) -> list[tuple[float, Group]]:
     """Triples of ops of which a solution holds more than one pair, with how much more.
 
     Ops that lie in the same fractional groups are alike; one of them stands for all. O(classes^3) at

@@ -1,31 +1,22 @@
-"""Groups that cost less than the prices of their ops: all of them, or the best few with a bound of the rest.
-
-Every connected, convex group is met once, with its first op (the one of least index) as the root:
-it grows by one neighbour at a time, taken together with what lies between, or never taken. Branches
-are cut off by the floor and by the minimum cuts of :mod:`fusecut.search._cut_network`; where a
-branch goes on for long, a new cut is found for it, with its own decisions built in.
-"""
+"""Groups that cost less than the prices of their ops: all of them, or the best few with a bound of the rest."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Container, Mapping, Sequence
-from itertools import count
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from fusecut.ir import Group, bits
-from fusecut.search._cut_network import CutBound, CutNetwork, Nodes, unit_bytes_of
-from fusecut.search._growth import Grown, Growth
-from fusecut.search._listing import Listing, all_groups
+from fusecut.problem import Problem
+from fusecut.search._cuts import Reach
+from fusecut.search._kernel import search
+from fusecut.search._known import reduced
+from fusecut.search._net import IN, PRICE
+from fusecut.search._root import localise
+from fusecut.search._tables import known_groups, low_bit, packed, pair_records, tables_of, within_reach
 
-FEW: Final = 300
-"""First ops with no more groups than this have them listed; the others are ``roots``, to be searched."""
-
-_FIRST_PRICE = 16 << 12
-_FIRST_STEPS, _LATER_STEPS = 8, 4
-_SINK_ONLY: Nodes = 1 << 1
+_FIRST_PRICE: Final = 16 * PRICE
 
 
 class Duals:
@@ -35,26 +26,29 @@ class Duals:
     """
 
     def __init__(self, prices: Sequence[int], fines: Mapping[Group, int]) -> None:
-        self.prices, self.fines = tuple(prices), dict(fines)
-        self.vector = np.array(self.prices, np.int64)
-        self.total = sum(self.prices) - sum(self.fines.values())
-        self._sets: dict[int, list[tuple[Group, int]]] = {}
+        self.prices, self.fines = np.array(prices, np.int64), dict(fines)
+        sets: list[list[tuple[int, int, int]]] = [[] for _ in prices]
         for ops, fine in self.fines.items():
-            for op in bits(ops):
-                self._sets.setdefault(op, []).append((ops, fine))
+            a, b, c = bits(ops)
+            for op, other, third in ((a, b, c), (b, a, c), (c, a, b)):
+                sets[op].append((other, third, fine))
+        self.triples = np.array([list(bits(ops)) for ops in self.fines], np.int32).reshape(len(self.fines), 3)
+        self.each_fine = np.array(list(self.fines.values()), np.int64)
+        self.fines_at = np.cumsum([0, *map(len, sets)]).astype(np.int32)
+        self.fine_records = pair_records([entry for entries in sets for entry in entries])
 
-    def lowered(self, op: int, nbytes: int) -> Duals:
-        """The same with one price lower by so many bytes."""
-        return Duals([price - nbytes * (i == op) for i, price in enumerate(self.prices)], self.fines)
+    @property
+    def total(self) -> int:
+        """What all prices and fines come to."""
+        return int(self.prices.sum()) - sum(self.fines.values())
 
-    def fined(self, group: Group, op: int) -> int:
-        """Fines that a group pays when an op joins it."""
-        return sum(fine for ops, fine in self._sets.get(op, ()) if (ops & group).bit_count() == 1)
+    def copy(self) -> Duals:
+        """The same prices and fines, to be lowered."""
+        return Duals(self.prices.tolist(), self.fines)
 
-    def reduced(self, group: Group, nbytes: int) -> int:
-        """The reduced cost of a group of so many bytes."""
-        fines = sum(fine for ops, fine in self.fines.items() if (ops & group).bit_count() > 1)
-        return nbytes + fines - sum(self.prices[op] for op in bits(group))
+    def lower(self, op: int, nbytes: int) -> None:
+        """Take so many bytes off one price."""
+        self.prices[op] -= nbytes
 
 
 class Effort(NamedTuple):
@@ -68,8 +62,8 @@ class Effort(NamedTuple):
 class Priced(NamedTuple):
     """Groups with a first op that cost less than asked, as (reduced cost, group), and what all others cost at least.
 
-    ``least_bytes`` bounds the reduced cost of every group with that first op; ``complete`` says that
-    no group cheaper than the limit is missing, or than the dearest one returned.
+    ``least_bytes`` bounds the reduced cost of every group with that first op, known ones and itself alone left out;
+    ``complete`` says that no group cheaper than the limit is missing, or than the dearest one returned.
     """
 
     least_bytes: int
@@ -77,182 +71,58 @@ class Priced(NamedTuple):
     complete: bool
 
 
-class _Branch(NamedTuple):
-    """A group, what it may not take any more, and what it may take next; its bound and reduced cost."""
-
-    bound: int
-    grown: Grown
-    banned: Group
-    frontier: Group
-    inside: Nodes
-    outside: Nodes
-
-
 class Pricing:
-    """Finds groups of negative reduced cost: touch-once bytes and fines less the prices of the ops."""
+    """Finds groups of negative reduced cost: touch-once bytes and fines less the prices of the ops.
 
-    def __init__(self, growth: Growth, few: int = FEW) -> None:
-        self.growth = growth
-        listed: list[Grown] = []
-        self.roots: dict[int, Grown] = {}
-        for op in range(len(growth.graph)):
-            single = growth.single(op)
-            listable = all_groups(growth, op, few) if growth.fits(single.mark) else []
-            if listable is None:
-                self.roots[op] = single
-            else:
-                listed += listable
-        self.listing = Listing(len(growth.graph), listed)
-        self._allowed = {op: growth.within_reach(op) for op in self.roots}
-        self._networks: dict[int, CutNetwork] = {}
+    ``roots`` are the first ops that groups may begin with, each with the ops within its reach.
+    """
+
+    def __init__(self, problem: Problem, reach: Reach) -> None:
+        graph, floor = problem.graph, getattr(reach.floor, "table", lambda _: None)(problem.graph)
+        if floor is None:
+            raise AssertionError("a floor that is no table")
+        self.graph = graph
+        self.tables = tables_of(graph, floor)
+        self._capacity_bytes = problem.capacity_bytes
+        shares = self.tables.shares.tolist()
+        self.roots: dict[int, np.ndarray[tuple[int], np.dtype[np.int32]]] = {}
+        for op in range(len(graph)):
+            near = within_reach(graph, reach, shares, op)
+            if near & (near - 1):
+                self.roots[op] = np.array(list(bits(near)), np.int32)
         self._price = dict.fromkeys(self.roots, _FIRST_PRICE)
-        self.unit_bytes = unit_bytes_of(growth)
         self.steps = 0
+        self.know({})
 
-    def groups(
-        self, first: int, duals: Duals, limit_bytes: int, effort: Effort, known: Container[Group] = ()
-    ) -> Priced:
-        """Groups with this first op and a reduced cost below the limit, the ``known`` ones left out."""
-        search = _Search(self, duals, limit_bytes, effort, known)
-        complete = search.run(first)
-        self.steps += search.steps
-        search.found.sort()
-        least = min([limit_bytes, *(cost for cost, _ in search.found[:1]), *search.open_bytes()])
-        return Priced(least, search.found, complete)
+    def know(self, bytes_of: Mapping[Group, int], refused: Iterable[Group] = ()) -> None:
+        """Leave these groups out from now on: some of known costs, others that do not run."""
+        listed = sorted(bytes_of, key=low_bit)
+        self._known = known_groups([*listed, *refused], len(self.graph))
+        self._bytes = np.array([bytes_of[group] for group in listed], np.int64)
+        self._begins = np.searchsorted(np.array([low_bit(group) for group in listed]), np.arange(len(self.graph) + 1))
 
-    def network(self, first: int) -> CutNetwork:
-        """The network of everything within reach of a first op; made once."""
-        known = self._networks.get(first)
-        if known is None:
-            known = CutNetwork(self.growth, self._allowed[first], 1 << first, self.unit_bytes)
-            self._networks[first] = known
-        return known
+    def least_known(self, first: int, duals: Duals) -> int:
+        """The least reduced cost of the known groups with this first op; 0 if that is positive."""
+        begin, end = int(self._begins[first]), int(self._begins[first + 1])
+        if begin == end:
+            return 0
+        masks, nbytes = self._known.masks[begin:end], self._bytes[begin:end]
+        return min(0, int(reduced(masks, nbytes, duals.prices, duals.triples, duals.each_fine).min()))
 
-    def bound(self, first: int, duals: Duals, enough: int) -> CutBound:
-        """The cut of a whole root; the price of buffer is remembered for the next time."""
-        cut = self.network(first).solve(duals.vector, self._price[first], _FIRST_STEPS, enough)
-        self._price[first] = cut.price
-        return cut
+    def reduced(self, bytes_of: Mapping[Group, int], duals: Duals) -> list[tuple[int, Group]]:
+        """Groups of so many bytes with their reduced costs."""
+        masks, nbytes = packed(list(bytes_of), len(self.graph)), np.array(list(bytes_of.values()), np.int64)
+        costs = reduced(masks, nbytes, duals.prices, duals.triples, duals.each_fine)
+        return list(zip(costs.tolist(), bytes_of, strict=True))
 
-
-class _Search:
-    """One root of a pricing."""
-
-    def __init__(
-        self, pricing: Pricing, duals: Duals, limit_bytes: int, effort: Effort, known: Container[Group]
-    ) -> None:
-        self.pricing, self.growth, self.duals, self.known = pricing, pricing.growth, duals, known
-        self.effort, self.limit_bytes, self.limit = effort, limit_bytes, self._units(limit_bytes)
-        self.found: list[tuple[int, Group]] = []
-        self.todo: list[tuple[int, int, _Branch, CutNetwork | None, int]] = []
-        self.order = count()
-        self.steps = 0
-
-    def _units(self, nbytes: int) -> int:
-        """The least units that are as much as so many bytes."""
-        return -(-nbytes * 8 // self.pricing.unit_bytes)
-
-    def open_bytes(self) -> list[int]:
-        """What groups that were not looked at cost at least."""
-        return [self.todo[0][0] * self.pricing.unit_bytes // 8] if self.todo else []
-
-    def run(self, first: int) -> bool:
-        """Whether nothing is left to be looked at."""
-        growth = self.growth
-        single = self.pricing.roots[first]
-        banned = (1 << first) - 1
-        reduced = single._replace(dram_bytes=single.dram_bytes - self.duals.prices[first])
-        frontier = growth.neighbours[first] & self.pricing.network(first).allowed & ~banned
-        cut = self.pricing.bound(first, self.duals, self.limit)
-        self._begin(cut, _Branch(cut.value, reduced, banned, frontier, 0, 0))
-        cuts = 1
-        while self.todo and self.todo[0][0] < self.limit and cuts < self.effort.cuts:
-            bound, _, branch, network, price = heapq.heappop(self.todo)
-            if network is not None:
-                cuts += 1
-                self._narrow(bound, branch, network, price)
-        if self.todo and self.todo[0][0] >= self.limit:
-            self.todo.clear()
-        return not self.todo
-
-    def _narrow(self, least: int, branch: _Branch, network: CutNetwork, price: int) -> None:
-        """Go on with a branch under a cut of its own, among the ops that still fit."""
-        growth, grown = self.growth, branch.grown
-        allowed = network.allowed & ~branch.banned | grown.group
-        for op in bits(allowed & ~grown.group):
-            if growth.closure(grown, op) & ~allowed or not growth.fits_with(grown, op):
-                allowed ^= 1 << op
-        allowed = growth.connected(allowed, grown.group)
-        if branch.frontier & allowed:
-            own = CutNetwork(growth, allowed, grown.group, network.unit_bytes)
-            cut = own.solve(self.duals.vector, price, _LATER_STEPS, self.limit)
-            self._begin(cut, branch._replace(bound=max(least, cut.value), frontier=branch.frontier & allowed))
-
-    def _begin(self, cut: CutBound, branch: _Branch) -> None:
-        if cut.value >= self.limit or not branch.frontier:
-            return
-        bound, inside = cut.begun(branch.grown.group)
-        stack = [branch._replace(bound=max(bound, branch.bound), inside=inside, outside=_SINK_ONLY)]
-        for _ in range(self.effort.steps):
-            if not stack:
-                return
-            self.steps += 1
-            stack += self._divide(cut, stack.pop())
-        for left in stack:
-            heapq.heappush(self.todo, (left.bound, next(self.order), left, cut.network, cut.price))
-
-    def _divide(self, cut: CutBound, branch: _Branch) -> list[_Branch]:
-        """A branch without and with one neighbour; the one that the cut suggests comes last, to be tried first."""
-        if branch.bound >= self.limit:
-            return []
-        likely = branch.frontier & cut.likely
-        low = likely & -likely if likely else branch.frontier & -branch.frontier
-        op, left = low.bit_length() - 1, branch.frontier ^ low
-        both = []
-        if left:
-            outside, bound = cut.dropped(op, branch.inside, branch.outside, branch.bound)
-            if bound < self.limit:
-                both.append(branch._replace(bound=bound, banned=branch.banned | low, frontier=left, outside=outside))
-        grown = self._taken(cut, branch, op)
-        if grown is not None:
-            both.append(grown)
-        return both if likely else both[::-1]
-
-    def _taken(self, cut: CutBound, branch: _Branch, op: int) -> _Branch | None:
-        """The branch with an op and all between; None if it does not fit, costs too much, or cannot grow."""
-        growth, floor, graph = self.growth, self.growth.floor, self.growth.graph
-        joining = growth.closure(branch.grown, op)
-        if joining & branch.banned or joining & ~cut.network.allowed:
-            return None
-        group, mark, reduced, before, after = branch.grown
-        duals = self.duals
-        inside, bound, frontier = branch.inside, branch.bound, branch.frontier
-        for new in bits(joining):
-            mark = floor.extend(group, mark, new)
-            if not growth.fits(mark):
-                return None
-            inside, bound = cut.taken(new, inside, branch.outside, bound)
-            fine = duals.fined(group, new)
-            bound += fine * 8 // self.pricing.unit_bytes
-            if bound >= self.limit:
-                return None
-            reduced += growth.added_bytes(group, new) - duals.prices[new] + fine
-            group |= 1 << new
-            before |= graph.ancestors[new]
-            after |= graph.descendants[new]
-            frontier |= growth.neighbours[new]
-        if reduced < self.limit_bytes:
-            self._keep(reduced, group)
-        frontier &= cut.network.allowed & ~group & ~branch.banned
-        grown = Grown(group, mark, reduced, before, after)
-        return _Branch(bound, grown, branch.banned, frontier, inside, branch.outside) if frontier else None
-
-    def _keep(self, reduced: int, group: Group) -> None:
-        if group in self.known:
-            return
-        self.found.append((reduced, group))
-        if len(self.found) >= self.effort.groups:
-            self.found.sort()
-            del self.found[self.effort.groups :]
-            self.limit_bytes = min(self.limit_bytes, self.found[-1][0])
-            self.limit = self._units(self.limit_bytes)
+    def groups(self, first: int, duals: Duals, limit_bytes: int, effort: Effort) -> Priced:
+        """Groups with this first op and a reduced cost below the limit."""
+        root = localise(self.tables, self.roots[first], duals.prices, duals.fines_at, duals.fine_records)
+        least, complete, steps, price, costs, states = search(
+            root, self._capacity_bytes, self._known, limit_bytes, *effort, self._price[first]
+        )
+        self._price[first] = price
+        self.steps += steps
+        inside = [self.roots[first][state == IN].tolist() for state in states]
+        found = [(cost, sum(1 << op for op in ops)) for cost, ops in zip(costs.tolist(), inside, strict=True)]
+        return Priced(least, found, complete)

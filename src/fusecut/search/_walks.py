@@ -19,11 +19,10 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
-import numpy as np
-
 from fusecut.ir import Graph, Group, bits
 from fusecut.problem import Problem
 from fusecut.search._cuts import ForcedCuts, Reach
+from fusecut.search._solver import Program
 
 _ROUNDS: Final = 40
 """Of adding walks; the bound of any round holds."""
@@ -137,14 +136,12 @@ def _tensors(before: dict[int, tuple[int, int]], end: int) -> Walk:
 
 def _balanced(extra: Sequence[int], walks: Sequence[Walk]) -> tuple[list[float], list[float]]:
     """Least lengths of tensors for which all walks are long enough, and the weights of the walks."""
-    from scipy.optimize import linprog
-    from scipy.sparse import csr_matrix
-
-    ends = np.cumsum([0, *(len(walk) for walk in walks)])
-    columns = np.array([t for walk in walks for t in walk], np.int32)
-    rows = csr_matrix((np.full(len(columns), -1.0), columns, ends), shape=(len(walks), len(extra)))
-    costs = np.array(extra, float)
-    result = linprog(costs, A_ub=rows, b_ub=np.full(len(walks), -1.0), bounds=(0, None), method="highs")
-    if result.status:
-        raise AssertionError(f"all tensors of length 1 are a solution, but: {result.message}")
-    return result.x.tolist(), (-result.ineqlin.marginals).tolist()
+    program = Program()
+    program.add_rows([()] * len(walks), 1, None)
+    through: list[list[tuple[int, float]]] = [[] for _ in extra]
+    for k, walk in enumerate(walks):
+        for t in walk:
+            through[t].append((k, 1.0))
+    program.add_columns(extra, through)
+    found = program.solve()
+    return found.columns.tolist(), found.rows

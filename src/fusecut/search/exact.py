@@ -22,11 +22,11 @@ from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search._beams import BEAMS, Settled, beam_plan, path_to
-from fusecut.search._columns import Columns, solver_is_here, worth_trying
 from fusecut.search._cuts import ForcedCuts, Reach
 from fusecut.search._lattice import Lattice
 from fusecut.search._paths import near_optimal
 from fusecut.search._ranking import Ranking
+from fusecut.search._solver import solver_is_here
 from fusecut.search._walks import Walks
 from fusecut.search.greedy import first_fit
 from fusecut.search.protocol import NO_PLAN, Proposal
@@ -78,7 +78,7 @@ class Exact:
     found and the bound proved so far. It begins with ``first_effort``, and goes on as long as it
     advances through the network by one op in ``effort_per_op`` steps, which settles long networks of
     any size. Networks that it does not settle get a plan from ever more thorough beams, within
-    ``beam_effort`` (:mod:`fusecut.search._beams`). With scipy installed, walks between ops that share no
+    ``beam_effort`` (:mod:`fusecut.search._beams`). With the extra ``lp``, walks between ops that share no
     group (:mod:`fusecut.search._walks`) give them a bound. Where it is still more than 2 % below the
     plan, or no proof comes otherwise, column generation (:mod:`fusecut.search._columns`) grows groups for
     ``column_effort`` steps, for a better bound and a better plan.
@@ -97,7 +97,7 @@ class Exact:
     first_effort: int = 60_000
     effort_per_op: int = 100
     beam_effort: int = 700_000
-    column_effort: int = 4_000_000
+    column_effort: int = 150_000_000
     first_questions: int = 150
     questions: int = 1_000
     start: tuple[Group, ...] = ()
@@ -121,11 +121,13 @@ class Exact:
         tried = yield from self._plans(problem, search)
         if not search.done and not search.far:
             yield from search.run(self.effort)
-        if not search.done and not tried and worth_trying(problem):
+        if not search.done and not tried and _worth_columns(problem):
             yield from self._columns(problem, search)
 
     def _columns(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Prices of ops bound all plans, and groups worth their prices make good ones."""
+        from fusecut.search._columns import Columns
+
         columns = Columns(problem, search.plan, search.bound())
         for proposal in columns.run(self.column_effort):
             yield proposal
@@ -181,12 +183,21 @@ class Exact:
                     yield from search.take(plan)
             if not search.done and not tried:
                 yield from self._walks(problem, search)
-            if not search.done and not tried and search.far and worth_trying(problem):
+            if not search.done and not tried and search.far and _worth_columns(problem):
                 tried, before = True, search.best
                 yield from self._columns(problem, search)
                 if search.best != before:
                     break
         return tried
+
+
+def _worth_columns(problem: Problem) -> bool:
+    """Whether column generation can be had, and bounds this problem. Its libraries are loaded now, not before."""
+    if not solver_is_here():
+        return False
+    from fusecut.search._columns import worth_trying
+
+    return worth_trying(problem)
 
 
 def _rows(problem: Problem) -> int:
