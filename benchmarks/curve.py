@@ -7,15 +7,15 @@ CPU seconds and peak memory are those of the whole process, start-up and file re
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from _common import circumstances
 
 from fusecut.plan_file import write_text
 from fusecut.zoo import names
@@ -71,14 +71,12 @@ def table(rows: list[Row]) -> list[str]:
 
 def header(args: argparse.Namespace) -> list[str]:
     """Where and when."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return [
         "# Curves of the bundled networks",
         "",
         f"`python benchmarks/curve.py`, {args.start} to {args.end}, scheme `{args.scheme}`, 8-bit activations and",
         "weights, 32-bit biases, batch 1;",
-        f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()},",
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, other jobs running.",
+        f"{circumstances()}, other jobs running.",
         "CPU seconds and peak memory are those of a cold process. What the columns mean: [curve.md](curve.md).",
         "",
     ]

@@ -8,16 +8,14 @@ and model built before. `--rows FILE` keeps finished rows, so that an interrupte
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from time import process_time
+
+from _common import circumstances
 
 from fusecut.plan_file import write_text
 from fusecut.search import Exact, Online, Searcher
@@ -131,12 +129,7 @@ def mixed_table(rows: list[Row]) -> list[str]:
 
 def header() -> str:
     """Where and when."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return (
-        f"`python benchmarks/online.py`; {datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()}, "
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, other jobs running; "
-        "8 bits, batch 1, seed 0."
-    )
+    return f"`python benchmarks/online.py`; {circumstances()}, other jobs running; 8 bits, batch 1, seed 0."
 
 
 def insert(page: Path, name: str, lines: list[str]) -> None:

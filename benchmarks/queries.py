@@ -22,11 +22,7 @@ is. Where the optimum is not proved, the best plan that anything found takes its
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +35,7 @@ from time import process_time
 from typing import Final
 
 import numpy as np
+from _common import circumstances
 from scale import cells, layered
 
 from fusecut import zoo
@@ -381,10 +378,8 @@ def _count_text(questions: float) -> str:
 
 def header() -> list[str]:
     """What, where and when."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return [
-        f"`python benchmarks/queries.py`, {BUFFER}, 8 bits, {datetime.datetime.now(datetime.UTC).date()}, commit",
-        f"{commit.stdout.strip()}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores",
+        f"`python benchmarks/queries.py`, {BUFFER}, 8 bits, {circumstances()}",
         "shared with other work. "
         f"A run ends at the optimum, after {MOST_QUESTIONS:,} questions or {MOST_SECONDS:.0f} CPU seconds of its own.",
         "",

@@ -10,16 +10,15 @@ CPU seconds and peak memory are those of the whole process, start-up included.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from _common import circumstances
 
 import fusecut as fc
 from fusecut.ir import Graph
@@ -116,10 +115,8 @@ def main() -> None:
     if args.one:
         solve_one(args.one[0], int(args.one[1]), args.one[2], args.max_seconds)
         return
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     lines = [
-        f"`python benchmarks/scale.py`, scheme `lbdf`, {datetime.datetime.now(datetime.UTC).date()}, commit "
-        f"{commit.stdout.strip()}, Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores, "
+        f"`python benchmarks/scale.py`, scheme `lbdf`, {circumstances()}, "
         "other jobs running; layered networks of seed 0.",
         "",
         "| network | ops | buffer | DRAM B | gap | groups | groups priced | CPU s | peak MiB |",

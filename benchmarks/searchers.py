@@ -8,12 +8,10 @@ before, instead of running.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
-import subprocess
 import sys
 from pathlib import Path
+
+from _common import circumstances
 
 from fusecut import zoo
 from fusecut.bench import HEADINGS, MILESTONES, Grid, Row, Setting, markdown, progress_table, read, run, table
@@ -52,13 +50,11 @@ def measured(grid: Grid) -> list[Row]:
 
 def header() -> list[str]:
     """What, where and when."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return [
         "# Searchers against the proven optimum",
         "",
         "`python benchmarks/searchers.py`, scheme `lbdf`, buffer 256 KiB, 8-bit activations and weights, batch 1,",
-        f"seeds from 0; {datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()} and changes,",
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores shared with other work, so",
+        f"seeds from 0; {circumstances()}, shared with other work, so",
         "seconds are upper limits. The gap is (DRAM - bound) / DRAM against the bound that the exact search proved;",
         "figures are medians over the seeds. How to read the columns and which to choose: [choosing.md](choosing.md).",
         "Not here: `hrnet_w18` and `nasnetalarge`, of more than 250 ops, and `vit_tiny_patch16_224`, no CNN.",

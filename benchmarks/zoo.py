@@ -8,15 +8,15 @@ finished rows, so that an interrupted run goes on where it stopped.
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from _common import circumstances
 
 from fusecut.plan_file import write_text
 from fusecut.zoo import names
@@ -71,14 +71,12 @@ def table(rows: list[Row]) -> list[str]:
 def header(scheme: str, networks: list[str], max_seconds: int) -> list[str]:
     """Where and when, and what is not here."""
     absent = [name for name in names() if name not in networks]
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return [
         "# All bundled networks",
         "",
         f"`python benchmarks/zoo.py`, scheme `{scheme}`, 8-bit activations and weights, 32-bit biases,",
         f"batch 1, seed 0, at most {max_seconds} s each;",
-        f"{datetime.datetime.now(datetime.UTC).date()}, commit {commit.stdout.strip()},",
-        f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores.",
+        f"{circumstances()}.",
         "CPU seconds and peak memory are those of a cold process. Scheme by scheme: [mixed.md](mixed.md).",
         *([f"Left out: {', '.join(absent)}, which take minutes ([scale.md](scale.md))."] if absent else []),
         "",

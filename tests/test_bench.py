@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from numpy.random import Generator
 
 from fusecut.bench import HEADINGS, Grid, Row, markdown, progress_table, read, run, table, text, written
 from fusecut.cli import main
 from fusecut.errors import FusecutError, UnknownNameError
+from fusecut.problem import Problem
+from fusecut.search import Proposal, RandomSearch
 
 SMALL = Grid(("zoo:squeezenet1_1",), searchers=("local", "greedy", "exact"), seeds=3, max_plans=60)
 
@@ -157,3 +162,20 @@ def test_bad_input_is_one_clear_line(capsys: pytest.CaptureFixture[str], argumen
     assert main(["bench", "searchers", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and says in err and err.count("\n") == 1
+
+
+def test_an_interrupt_within_a_search_ends_the_grid_without_a_row_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search keeps its best plan when it is interrupted: as a row it would pass for a finished one."""
+    proposed = RandomSearch.propose
+
+    def interrupted(self: RandomSearch, problem: Problem, rng: Generator) -> Iterator[Proposal]:
+        yield from islice(proposed(self, problem, rng), 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RandomSearch, "propose", interrupted)
+    grid = Grid(("zoo:squeezenet1_1",), ("128KiB",), ("lbdf",), ("greedy", "random"), ("random",), 2, 50)
+    rows = []
+    with pytest.raises(KeyboardInterrupt):
+        for row in run(grid):
+            rows.append(row.searcher)
+    assert rows == ["greedy"]

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from fusecut.cli import main
+from fusecut.ir import Group
+from fusecut.problem import Problem
+from fusecut.search import Exact
 from fusecut.zoo import path
 
 ZOO = path("resnet18").parent
@@ -146,6 +149,12 @@ def test_fail_above_exits_1_only_over_the_limit(capsys: pytest.CaptureFixture[st
         (("solve", "resnet81", "--buffer", "1MiB"), "resnet81: no such file; did you mean zoo:resnet18?"),
         (("solve", str(ZOO / "resnet81.onnx"), "--buffer", "1MiB"), "resnet18.onnx?"),
         (("solve", "zoo:resnet18", "--buffer", "1MiB", "-o", "."), "cannot write .: it is a folder"),
+        (("solve", "zoo:resnet18", "--bufer", "1MiB"), "--bufer 1MiB (did you mean '--buffer'?); see fusecut solve"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--report", "x.pdf"), "a report is an HTML page"),
+        (("solve", "zoo:resnet18", "--buffer", "1MiB", "--splitter", "pg"), "--search exact splits no groups"),
+        (("solve", "zoo:resnet18", "--buffer", "1"), "a buffer of 106 B holds its smallest tile"),
+        (("curve", "zoo:resnet18", "--over", "resolution", "--buffer", "1MiB", "--to", "2MiB"), "takes one buffer"),
+        (("pareto", "zoo:resnet18", "--buffer", "1MiB", "--to", "2MiB"), "give one or the other"),
         (("explain", str(ZOO / "resnet18.onnx")), "is not a plan: it is not text; write one with solve -o"),
         ((), "the following arguments are required: COMMAND"),
     ],
@@ -249,6 +258,40 @@ def test_importing_and_solving_loads_no_heavy_package() -> None:
         "fc.solve(fc.zoo('alexnet'), '256KiB'); assert not heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        SOLVE,
+        ("compare", "zoo:squeezenet1_1", "--buffer", "128KiB"),
+        ("curve", "zoo:squeezenet1_1", "--from", "64KiB", "--to", "128KiB"),
+        ("curve", "zoo:squeezenet1_1", "--over", "resolution", "--buffer", "128KiB"),
+        ("pareto", "zoo:squeezenet1_1", "--buffer", "64KiB"),
+        ("bench", "searchers", "--networks", "zoo:squeezenet1_1", "--buffers", "128KiB"),
+    ],
+    ids=lambda arguments: "-".join(a for a in arguments if a.isalpha()),
+)
+def test_an_interrupt_before_the_first_plan_ends_every_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    def interrupted(self: Problem, group: Group) -> None:
+        if group & (group - 1):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Problem, "plan", interrupted)
+    monkeypatch.setattr(Exact, "propose", lambda *_: interrupted(_, 3))
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (130, "")
+    assert "interrupted" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_locale_without_lines_gets_dashes(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "fusecut", "machines"]
+    done = subprocess.run(command, capture_output=True, encoding=encoding, env=environment, check=True)
+    assert "-----" in done.stdout and "?" not in done.stdout and not done.stderr
 
 
 def test_a_closed_pipe_is_no_error() -> None:

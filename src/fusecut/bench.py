@@ -16,7 +16,7 @@ from fusecut.errors import FusecutError
 from fusecut.load import load
 from fusecut.search import searcher
 from fusecut.solution import Solution, Status
-from fusecut.solve import solve
+from fusecut.solve import solve, unless_interrupted
 from fusecut.split import splitter
 from fusecut.text import Column, render_table
 
@@ -88,6 +88,7 @@ def run(grid: Grid) -> Iterator[Row]:
 
     Raises:
         FusecutError: an unknown name, a network that cannot be read, or one that no plan can run.
+        KeyboardInterrupt: a search was interrupted; its row is left out.
     """
     for name in grid.searchers:
         searcher(name)
@@ -95,7 +96,7 @@ def run(grid: Grid) -> Iterator[Row]:
         splitter(name)
     for network, buffer, scheme in product(grid.networks, grid.buffers, grid.schemes):
         graph = load(network)
-        best = solve(graph, buffer, scheme=scheme)
+        best = unless_interrupted(solve(graph, buffer, scheme=scheme))
         if best.partition is None:
             raise FusecutError(f"{network} does not run in {buffer} under {scheme}: leave it out, or a larger buffer")
         for name, split in product(grid.searchers, grid.splitters):
@@ -110,7 +111,7 @@ def run(grid: Grid) -> Iterator[Row]:
                     max_plans=grid.max_plans,
                     seed=seed,
                 )
-                yield _row(Setting(network, buffer, scheme, name, split), seed, best, found)
+                yield _row(Setting(network, buffer, scheme, name, split), seed, best, unless_interrupted(found))
 
 
 def _row(setting: Setting, seed: int, best: Solution, found: Solution) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fusecut.ir import AttrValue, Graph, Op, Tensor
 
@@ -115,6 +116,15 @@ class Net:
         first = self.tensors[parts[0]]
         channels = sum(self.tensors[t].channels for t in parts)
         return self.op("concat", parts, (channels, first.rows, first.cols), name=name, axis=-1)
+
+    def split(self, x: int, *channels: int) -> tuple[int, ...]:
+        """Parts of the channels, so many in each, all made by one op."""
+        source = self.tensors[x]
+        first, *others = channels
+        made = [self.op("split", [x], (first, source.rows, source.cols), starts=(0, 0), steps=(1, 1))]
+        made += [self._tensor(count, source.rows, source.cols) for count in others]
+        self.ops[-1] = replace(self.ops[-1], outputs=tuple(made))
+        return tuple(made)
 
     def upsample(self, x: int, factor: int = 2) -> int:
         """Nearest upsampling."""

@@ -25,10 +25,10 @@ from fusecut.plan_file import LINE_SWITCHES, groups_of, line_buffer, load_plan, 
 from fusecut.problem import Problem
 from fusecut.report.compare import Compared, compare
 from fusecut.report.explain import explain
-from fusecut.search import searcher
+from fusecut.search import SEARCHERS, searcher
 from fusecut.solution import Provenance, Solution
 from fusecut.solve import Progress, solve
-from fusecut.split import LEARNED, splitter
+from fusecut.split import LEARNED, Splitter, splitter
 from fusecut.text import Column, render_table
 from fusecut.ticker import Ticker
 from fusecut.units import format_bytes, parse_bytes
@@ -53,7 +53,7 @@ Option = str | int | bool
 def solved(args: argparse.Namespace) -> Solution:
     """Solve what the arguments ask for, with progress on stderr."""
     search = searcher(args.search)
-    split = splitter(args.splitter) if getattr(args, "splitter", None) else None
+    split = _splitter(args)
     options = _options(args)
     graph, machine = _graph(args, options), machine_of(args)
     model = scheme_model(args.scheme, _lines(args.scheme, options))
@@ -84,6 +84,21 @@ def solved(args: argparse.Namespace) -> Solution:
             provenance=provenance,
             on_progress=ticker.of(_searching),
         )
+
+
+_NEVER_SPLIT: Final = ("exact", "greedy", "lazy_exact", "online")
+"""Searchers that ask for no part of a group."""
+
+
+def _splitter(args: argparse.Namespace) -> Splitter | None:
+    """The splitter asked for, if the searcher has a use for one."""
+    if not getattr(args, "splitter", None):
+        return None
+    found = splitter(args.splitter)
+    if args.search in _NEVER_SPLIT:
+        others = ", ".join(name for name in SEARCHERS if name not in _NEVER_SPLIT)
+        raise FusecutError(f"--splitter {args.splitter}: --search {args.search} splits no groups; take one of {others}")
+    return found
 
 
 def _note_extrapolations(problem: Problem, quiet: bool) -> None:
@@ -178,6 +193,13 @@ def check_writable(path: Path | None, folder: bool = False) -> None:
         raise FusecutError(f"cannot write {path}: no permission to write there; choose another place")
 
 
+def check_page(path: Path | None) -> None:
+    """Refuse a page that cannot be written, or whose name says that it is something else."""
+    check_writable(path)
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise FusecutError(f"cannot write {path}: a report is an HTML page; end its name in .html")
+
+
 def limit_bytes(text: str | None) -> int | None:
     """The limit of ``--fail-above``."""
     return None if text is None else parse_bytes(text)
@@ -194,6 +216,8 @@ def over_limit(solution: Solution, limit: int | None) -> str:
 def refusal(solution: Solution) -> str:
     """One line that says why there is no plan."""
     buffer = format_bytes(solution.machine.buffer_bytes)
+    if solution.interrupted:
+        raise KeyboardInterrupt(f"{solution.provenance.model}: interrupted before the first plan")
     if not solution.refusals:
         return f"{solution.provenance.model}: no plan found within the budget; allow more, or a larger buffer"
     name, why = solution.refusals[0]
@@ -315,12 +339,17 @@ def benched(args: argparse.Namespace) -> list[Row]:
     names = ("networks", "buffers", "schemes", "searchers", "splitters")
     networks, buffers, schemes, searchers, splitters = (tuple(getattr(args, name)) for name in names)
     grid = Grid(networks, buffers, schemes, searchers, splitters, args.seeds, args.max_plans)
-    rows = []
-    for row in run(grid):
-        rows.append(row)
-        if not args.quiet:
-            label = f"{row.network} {row.buffer} {row.scheme} {row.searcher} {row.splitter} seed {row.seed}"
-            print(f"{label}: gap {100 * row.gap:.2f} %, {row.seconds:.1f} s", file=sys.stderr, flush=True)
+    rows: list[Row] = []
+    try:
+        for row in run(grid):
+            rows.append(row)
+            if not args.quiet:
+                label = f"{row.network} {row.buffer} {row.scheme} {row.searcher} {row.splitter} seed {row.seed}"
+                print(f"{label}: gap {100 * row.gap:.2f} %, {row.seconds:.1f} s", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        print("fusecut: note: interrupted: the rows so far are shown", file=sys.stderr)
     return rows
 
 

@@ -74,6 +74,14 @@ class UnknownNameError(FusecutError, LookupError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f": did you mean {close[0]!r}?" if close else "."
-        super().__init__(f"unknown {what} {name!r}{hint} Known: {', '.join(names)}")
+        super().__init__(f"unknown {what} {name!r}{meant(name, names) or '.'} Known: {', '.join(names)}")
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What comes behind a mistyped name: the closest known one, or nothing if none is close.
+
+    >>> meant("lbfd", ["lbdf", "layerwise"])
+    ": did you mean 'lbdf'?"
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean {close[0]!r}?" if close else ""

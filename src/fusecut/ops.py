@@ -82,9 +82,13 @@ def _reduce(op: Op, operand: int, axis: int, size_in: int, size_out: int) -> Row
     return _pointwise(op, operand, axis, size_in, size_out)
 
 
+BOTH: Final = 2
+"""``row_operand`` of a product whose rows are a batch: row q of the result is the product of both rows q."""
+
+
 def _matmul(op: Op, operand: int, axis: int, size_in: int, size_out: int) -> RowMap:
-    """Of two activations: the ``row_operand`` row by row, the other one whole."""
-    if axis == ROWS and op.attrs.get("row_operand") == operand:
+    """Of two activations: the ``row_operand`` row by row, the other one whole; in a batch of products both."""
+    if axis == ROWS and op.attrs.get("row_operand") in (operand, BOTH):
         return _pointwise(op, operand, axis, size_in, size_out)
     return rowmap.barrier(size_in, size_out)
 

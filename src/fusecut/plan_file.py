@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from fusecut.cost import NO_COST, Infeasible, Planned
-from fusecut.errors import FusecutError, PlanError
+from fusecut.errors import FusecutError, ModelError, PlanError
 from fusecut.frontend.onnx import Granularity
 from fusecut.ir import Graph
 from fusecut.load import fingerprint, load
@@ -106,6 +106,9 @@ def groups_of(path: str | Path, data: Mapping[str, Any]) -> list[list[str]]:
     return cast("list[list[str]]", names)
 
 
+_ANEW: Final = "write one with solve -o"
+
+
 def load_plan(path: str | Path) -> Solution:
     """Read a plan file back: the network is loaded again, and every group priced again.
 
@@ -117,15 +120,21 @@ def load_plan(path: str | Path) -> Solution:
     data = read_object(path)
     try:
         return _rebuild(path, data)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise PlanError(f"{path} is not a plan of this version: {error!r} is missing or of the wrong type") from None
+    except KeyError as error:
+        raise PlanError(f'{path} is not a plan of this version: "{error.args[0]}" is missing; {_ANEW}') from None
+    except (TypeError, AttributeError, IndexError) as error:
+        raise PlanError(f"{path} is not a plan of this version: {error}; {_ANEW}") from None
 
 
 def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
     if data["schema_version"] != SCHEMA_VERSION:
         raise PlanError(f"{path} has schema version {data['schema_version']!r}; this fusecut reads {SCHEMA_VERSION}")
     provenance = _provenance(data)
-    if fingerprint(provenance.model) != provenance.model_sha256:
+    try:
+        found = fingerprint(provenance.model)
+    except ModelError as error:
+        raise PlanError(f"{path}: the network of the plan is not there: {error}") from None
+    if found != provenance.model_sha256:
         raise PlanError(f"{path}: {provenance.model} has changed since it was solved; solve it again")
     options = dict(provenance.options)
     graph = load(

@@ -11,18 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
-
-from numpy.random import Generator
 
 from fusecut.cost import CostModel
 from fusecut.ir import Graph
 from fusecut.machine import Machine
 from fusecut.models import scheme_model
-from fusecut.problem import Problem
-from fusecut.search import Exact, Proposal
 from fusecut.solution import Solution
 from fusecut.solve import Progress, solve
 
@@ -136,48 +132,15 @@ def series(
         machine = case.machine if machine is None else machine
         made = scheme_model(scheme) if model is None else model()
         name = scheme if model is None else made.name
-        search = _Noticing()
         found = solve(
             case.graph,
             machine=case.machine,
             model=made,
-            search=search,
             max_seconds=max_seconds,
-            on_progress=search.passing(on_progress),
+            on_progress=on_progress,
         )
-        if search.interrupted:
+        if found.interrupted:
             ended = f"{INTERRUPTED} at {case.value}"
             break
         samples.append(Sample(case.value, found))
     return Series(over, name, machine or Machine(1), tuple(samples), ended)
-
-
-class _Noticing:
-    """The exact search, which notices an interrupt: the driver ends a search at one, and says nothing of it."""
-
-    name = "exact"
-    anytime = True
-
-    def __init__(self) -> None:
-        self.interrupted = False
-
-    def propose(self, problem: Problem, rng: Generator) -> Iterator[Proposal]:
-        try:
-            yield from Exact().propose(problem, rng)
-        except KeyboardInterrupt:
-            self.interrupted = True
-            raise
-
-    def passing(self, show: Callable[[Progress], None] | None) -> Callable[[Progress], None] | None:
-        """``show``, which may be interrupted as well."""
-        if show is None:
-            return None
-
-        def watched(progress: Progress) -> None:
-            try:
-                show(progress)
-            except KeyboardInterrupt:
-                self.interrupted = True
-                raise
-
-        return watched

@@ -82,7 +82,7 @@ class Solution:
     objective only the floor, or 0 for a model that promises nothing. ``layerwise_bytes`` is the total
     without any fusion (None when an op cannot run alone), ``floor_bytes`` weights, network inputs and
     outputs once. When the status is infeasible there is no plan and ``refusals`` names the ops that
-    run nowhere.
+    run nowhere. ``interrupted``: a Ctrl-C ended the search.
     """
 
     machine: Machine
@@ -103,6 +103,7 @@ class Solution:
     notes: tuple[str, ...] = ()
     objective: Objective = "dram"
     bound_score: int = 0
+    interrupted: bool = False
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:

@@ -82,6 +82,7 @@ class _Run:
     plans: int = 0
     idle_plans: int = 0
     stopped: bool = False
+    interrupted: bool = False
     trace: list[TracePoint] = field(default_factory=list)
     _evaluations: int = 0
 
@@ -162,7 +163,8 @@ def solve(
             given, also when 10,000 plans in a row needed none.
         seed: of all randomness.
 
-    An interrupt (Ctrl-C) ends the search like a spent budget: the best plan so far is returned.
+    An interrupt (Ctrl-C) ends the search like a spent budget: the best plan so far is returned, and
+    ``interrupted`` is true.
 
     Raises:
         FusecutError: neither or both of ``buffer`` and ``machine`` given.
@@ -186,6 +188,17 @@ def solve(
     return _solution(run, machine, seed, provenance)
 
 
+def unless_interrupted(solution: Solution) -> Solution:
+    """The solution, for whoever goes on to the next one: a search that was interrupted is no row of a table.
+
+    Raises:
+        KeyboardInterrupt: the search was interrupted.
+    """
+    if solution.interrupted:
+        raise KeyboardInterrupt
+    return solution
+
+
 def _drive(
     run: _Run, search: Searcher, budget: Budget, seed: int, on_progress: Callable[[Progress], None] | None
 ) -> None:
@@ -204,7 +217,7 @@ def _drive(
                 return
         run.stopped = getattr(search, "anytime", False)
     except KeyboardInterrupt:
-        run.stopped = True
+        run.stopped = run.interrupted = True
 
 
 def _refusals(problem: Problem) -> list[tuple[str, Infeasible]]:
@@ -248,6 +261,7 @@ def _solution(run: _Run, machine: Machine, seed: int, provenance: Provenance) ->
         notes=problem.graph.notes,
         objective=objective,
         bound_score=bound,
+        interrupted=run.interrupted,
     )
 
 

@@ -95,7 +95,7 @@ def curves(args: argparse.Namespace) -> list[Curve]:
 def _shown(found: list[Curve], args: argparse.Namespace) -> list[Curve]:
     """The curves, unless there is nothing on any of them."""
     if not any(curve.points for curve in found):
-        raise FusecutError(f"{args.model}: {found[0].ended}")
+        raise _nothing(args, found[0].ended)
     return found
 
 
@@ -165,7 +165,7 @@ def all_series(args: argparse.Namespace) -> list[Series]:
             break
     if not any(sample.dram_bytes is not None for one in found for sample in one.samples):
         first = next(chain.from_iterable(one.samples for one in found), None)
-        raise FusecutError(f"{args.model}: {found[0].ended if first is None else first.refused}")
+        raise _nothing(args, found[0].ended if first is None else first.refused)
     return found
 
 
@@ -233,8 +233,15 @@ def front(args: argparse.Namespace) -> ParetoFront:
             on_progress=ticker.of(sweeping),
         )
     if not found.points:
-        raise FusecutError(f"{args.model}: no plan found: {found.ended}")
+        raise _nothing(args, found.ended)
     return found
+
+
+def _nothing(args: argparse.Namespace, why: str) -> BaseException:
+    """What to raise where there is nothing to show."""
+    if why.startswith(INTERRUPTED):
+        return KeyboardInterrupt(f"{args.model}: {why}, before the first plan")
+    return FusecutError(f"{args.model}: {why if why.startswith(('no plan', 'op ')) else f'no plan found: {why}'}")
 
 
 CURVES: Final = Sweep(

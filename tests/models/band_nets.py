@@ -152,16 +152,5 @@ def _rearranged(net: Net, rng: Generator, kind: str, x: int) -> list[int]:
         shape = (source.channels, source.rows - 2, source.cols)
         return [net.op("slice", [x], shape, starts=(1, 0), steps=(1, 1))]
     if kind == "split" and source.channels > 1:
-        return _split(net, x)
+        return list(net.split(x, source.channels // 2, source.channels - source.channels // 2))
     return [net.op(kind, [x], source.shape[1:])] if kind in ("softmax", "opaque") and rng.random() < 0.5 else []
-
-
-def _split(net: Net, x: int) -> list[int]:
-    """Two halves of the channels, from one op."""
-    source = net.tensors[x]
-    half = source.channels // 2
-    first = net.op("split", [x], (half, source.rows, source.cols), starts=(0, 0), steps=(1, 1))
-    second = net._tensor(source.channels - half, source.rows, source.cols)
-    op = net.ops[-1]
-    net.ops[-1] = type(op)(op.name, op.kind, op.inputs, (*op.outputs, second), op.attrs)
-    return [first, second]

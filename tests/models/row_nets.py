@@ -62,6 +62,26 @@ def shifted_net(rng: Generator) -> Graph:
     return net.graph()
 
 
+def split_net(rng: Generator) -> Graph:
+    """A chain that is split over channels, where parts take ways of their own and meet again."""
+    net = Net("split")
+    made = [net.input(4, int(rng.integers(6, 16)), 3)]
+    while len(net.ops) < int(rng.integers(4, 10)):
+        x = made[int(rng.integers(max(0, len(made) - 3), len(made)))]
+        channels = net.tensors[x].channels
+        mates = [t for t in made if t != x and net.tensors[t].rows == net.tensors[x].rows]
+        kind = str(rng.choice(["split", "split", "conv", "conv", "join", "join", "look"]))
+        if kind == "split" and channels > 1:
+            made += net.split(x, channels // 2, channels - channels // 2)
+        elif kind in ("join", "look") and mates:
+            mate = int(rng.choice(mates))
+            whole = net.op("matmul", [x, mate], (channels, net.tensors[x].rows, 3), row_operand=0)
+            made.append(whole if kind == "look" else net.concat(x, mate))
+        elif kind == "conv":
+            made.append(net.conv(x, 4, kernel=int(rng.choice([1, 3, 5])), stride=int(rng.choice([1, 1, 2]))))
+    return net.graph()
+
+
 def _odd_op(net: Net, rng: Generator, kind: str, x: int, made: list[int], pads: tuple[str, ...]) -> int | None:
     if kind in ("add", "stack"):
         return _joined(net, rng, kind, x, made)

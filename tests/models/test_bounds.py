@@ -202,3 +202,13 @@ def test_the_floor_of_a_diamond_by_hand() -> None:
         weights + (3 + 3 + 1 + 1) * 448,
     ]
     assert list(bits(0b111)) == [0, 1, 2]
+
+
+def test_an_op_that_mixes_images_of_a_batch_is_refused_by_name() -> None:
+    net = Net(batch=2)
+    x = net.input(4, 8, 8)
+    net.batch = 1
+    net.op("opaque", [x], (4, 8, 8), name="fold")
+    refusal = LineBuffer().plan(net.graph(), 1, Machine(2**40))
+    assert isinstance(refusal, Infeasible)
+    assert (refusal.resource, str(refusal)) == ("batch", "'fold' mixes images of a batch")

@@ -266,4 +266,4 @@ def test_a_sink_may_sum_up_slices() -> None:
     graph = inverted_residual()
     search = search_of(graph)
     rows = band_rows(search.facts.tables, search.group, 1, frozenset({1, 2, 3}))
-    assert search.sliced(rows, 1) == ({1, 2}, 160 + 80 + 30 + 10 + 320 + 25)
+    assert search.sliced(rows, 1) == (frozenset({1, 2}), 160 + 80 + 30 + 10 + 320 + 25)

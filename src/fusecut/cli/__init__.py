@@ -14,7 +14,7 @@ from typing import Final
 from fusecut._version import __version__
 from fusecut.cli import bench, curve, lists, plan, predict, solve, train
 from fusecut.cli.options import Commands, Parser
-from fusecut.cli.terminal import BAD_INPUT, OK
+from fusecut.cli.terminal import BAD_INPUT, OK, print_anything
 from fusecut.errors import FusecutError
 
 INTERRUPTED: Final = 130
@@ -40,6 +40,7 @@ COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    print_anything()
     try:
         args = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = args.run
@@ -50,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    except KeyboardInterrupt:
-        print("fusecut: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"fusecut: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
 
 

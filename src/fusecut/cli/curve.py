@@ -28,8 +28,8 @@ def curve_command(commands: Commands[Parser]) -> None:
         "something else that changes: fusecut curve zoo:mobilenet_v2 --over resolution --buffer 256KiB -o sizes.html",
     )
     network_options(p)
-    p.add_argument("--from", dest="start", default="16KiB", metavar="SIZE", help="least buffer (default: 16KiB)")
-    p.add_argument("--to", dest="end", default="8MiB", metavar="SIZE", help="largest buffer (default: 8MiB)")
+    p.add_argument("--from", dest="start", metavar="SIZE", help="least buffer (default: 16KiB)")
+    p.add_argument("--to", dest="end", metavar="SIZE", help="largest buffer (default: 8MiB)")
     p.add_argument("--over", choices=OVER, metavar="WHAT", help=f"in one buffer, over one of: {', '.join(OVER)}")
     p.add_argument(
         "--values", type=counts, metavar="A,B", help="values of --over (default: 4,8,16 bits, 96..512 pixels)"
@@ -58,7 +58,16 @@ def run_curve(args: argparse.Namespace) -> int:
 
     if args.over is None and (args.values or args.buffer is not None):
         raise FusecutError("--values and --buffer belong to --over WHAT; the range of buffers is --from and --to")
+    if args.over is not None and (args.start is not None or args.end is not None):
+        raise FusecutError("--from and --to are the range of buffers; --over WHAT takes one buffer, --buffer")
+    _range(args, "16KiB", "8MiB")
     return _run(args, sweeps.CURVES if args.over is None else sweeps.SERIES)
+
+
+def _range(args: argparse.Namespace, start: str, end: str) -> None:
+    """The range of buffers, where none was given."""
+    args.start = start if args.start is None else args.start
+    args.end = end if args.end is None else args.end
 
 
 def pareto_command(commands: Commands[Parser]) -> None:
@@ -73,8 +82,8 @@ def pareto_command(commands: Commands[Parser]) -> None:
     )
     network_options(p)
     p.add_argument("--buffer", metavar="SIZE", help="one buffer, in place of a range")
-    p.add_argument("--from", dest="start", default="64KiB", metavar="SIZE", help="least buffer (default: 64KiB)")
-    p.add_argument("--to", dest="end", default="256KiB", metavar="SIZE", help="largest buffer (default: 256KiB)")
+    p.add_argument("--from", dest="start", metavar="SIZE", help="least buffer (default: 64KiB)")
+    p.add_argument("--to", dest="end", metavar="SIZE", help="largest buffer (default: 256KiB)")
     p.add_argument("--machine", metavar="NAME", help="a machine whose widths to take; its buffer is not looked at")
     p.add_argument("--scheme", default="mixed", metavar="NAME", help=f"one of: {', '.join(SCHEMES)} (default: mixed)")
     for what, bits in (("activation", 8), ("weight", 8), ("accumulator", 32)):
@@ -91,6 +100,9 @@ def run_pareto(args: argparse.Namespace) -> int:
     """Find the front; print, write."""
     from fusecut import sweeps
 
+    if args.buffer is not None and (args.start is not None or args.end is not None):
+        raise FusecutError("--buffer is one buffer, --from and --to are a range: give one or the other")
+    _range(args, "64KiB", "256KiB")
     return _run(args, sweeps.FRONT)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, NoReturn
 
-from fusecut.errors import FusecutError, UnknownNameError
+from fusecut.errors import FusecutError, UnknownNameError, meant
 
 Commands = argparse._SubParsersAction
 
@@ -15,6 +15,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise FusecutError(f"{message}; see {self.prog} --help")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Nothing is left for anybody else to know: what this command does not know is refused, with what was meant."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            hint = meant(unknown[0].partition("=")[0], flags).removeprefix(": ")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint and f' ({hint})'}")
+        return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """A choice that is not there is refused as every other unknown name is."""
@@ -80,7 +89,7 @@ def output_options(p: argparse.ArgumentParser) -> None:
 def count(text: str) -> int:
     """A whole number of 0 or more."""
     if not text.isdecimal() or len(text) > 12:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more, of at most 12 digits")
     return int(text)
 
 

@@ -85,7 +85,7 @@ def run_report(args: argparse.Namespace) -> int:
     from fusecut import commands
     from fusecut.plan_file import load_plan
 
-    commands.check_writable(args.output)
+    commands.check_page(args.output)
     commands.report(load_plan(args.plan), args.output, args.quiet, args.greedy)
     terminal.emit(f"written to {args.output}")
     return terminal.OK

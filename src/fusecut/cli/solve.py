@@ -54,8 +54,8 @@ def run_solve(args: argparse.Namespace) -> int:
     from fusecut.plan_file import to_json
 
     limit = commands.limit_bytes(args.fail_above)
-    for path in (args.output, args.report):
-        commands.check_writable(path)
+    commands.check_writable(args.output)
+    commands.check_page(args.report)
     solution = commands.solved(args)
     if solution.partition is None:
         print(to_json(solution) if args.format == "json" else "", end="")

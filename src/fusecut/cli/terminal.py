@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +13,25 @@ from typing import Final
 OK: Final = 0
 NO: Final = 1
 BAD_INPUT: Final = 2
+
+
+_PLAIN: Final = str.maketrans({"─": "-", "…": "~", "±": "+", "└": "`", "├": "|"})
+
+
+def plain(error: UnicodeError) -> tuple[str, int]:
+    """What is printed where the locale has no such character: one of ASCII that looks like it, or a question mark."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(_PLAIN)
+    return text.encode("ascii", "replace").decode("ascii"), error.end
+
+
+def print_anything() -> None:
+    """Let no character of a table or of a name end the command, whatever the locale."""
+    codecs.register_error("fusecut.plain", plain)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="fusecut.plain")
 
 
 def emit(text: str) -> None:

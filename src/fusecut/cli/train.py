@@ -17,7 +17,7 @@ def train_command(commands: Commands[Parser]) -> None:
     train = commands.add_parser(
         "train", help="train what is learned", description="Trains predictors, and what the learned explainers need."
     )
-    what = train.add_subparsers(metavar="WHAT", required=True, parser_class=Parser)
+    what = train.add_subparsers(metavar="KIND", required=True, parser_class=Parser)
     _dataset_command(what)
     _validity_command(what)
     _explainer_command(what)

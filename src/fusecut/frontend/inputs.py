@@ -29,7 +29,10 @@ _PARAMETERS: Final[Mapping[str, tuple[int, ...]]] = {
 """Operand positions that hold parameters: an input read only there is a weight without a value."""
 
 _NEUTRAL: Final = frozenset(
-    {"Add", "Cast", "Clip", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear", "Relu", "Sub"}
+    {
+        *("Add", "Cast", "Clip", "Concat", "DequantizeLinear", "Div", "Identity", "Mul", "Pad", "QuantizeLinear"),
+        *("Relu", "Slice", "Split", "Sub"),
+    }
 )
 """Ops that say nothing about which axis is which."""
 
@@ -37,6 +40,8 @@ _CHANNELS_FIRST: Final = frozenset(
     {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "InstanceNormalization", "MaxPool"}
 )
 """Ops whose channels are always axis 1."""
+
+_LOOKED_AT: Final = 64  # names looked at to learn how an input is laid out
 
 
 @dataclass(frozen=True)
@@ -180,16 +185,28 @@ def _checked(source: Source, name: str, dims: Dims) -> Dims:
     return dims
 
 
+def _is_read_channels_first(name: str, readers: Mapping[str, Sequence[tuple[Node, int]]]) -> bool:
+    stack, seen = [name], {name}
+    while stack and len(seen) <= _LOOKED_AT:
+        for node, position in readers.get(stack.pop(), ()):
+            if node.op_type in _CHANNELS_FIRST and not position:
+                return True
+            ahead = {o for o in node.outputs if node.op_type in _NEUTRAL} - seen
+            seen |= ahead
+            stack += sorted(ahead)
+    return False
+
+
 def _roles(name: str, dims: Dims, readers: Mapping[str, Sequence[tuple[Node, int]]]) -> str:
     """Natural roles, unless the network itself turns the input around first.
 
-    NHWC if the only reader, past element-wise ops, is Transpose(0, 3, 1, 2); (N, C, rows) if a
-    one-dimensional convolution or pool reads it.
+    NHWC if the only reader, past ops that say nothing of axes, is Transpose(0, 3, 1, 2); (N, C, rows) if a
+    one-dimensional convolution or pool is among the readers, past such ops.
     """
+    if len(dims) == 3 and _is_read_channels_first(name, readers):
+        return "NCH"
     while True:
         found = [node for node, _ in readers.get(name, ())]
-        if len(dims) == 3 and any(node.op_type in _CHANNELS_FIRST for node in found):
-            return "NCH"
         if len(found) != 1 or (found[0].op_type not in _NEUTRAL and found[0].op_type != "Transpose"):
             return natural(len(dims))
         if found[0].op_type == "Transpose":

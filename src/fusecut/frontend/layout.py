@@ -49,11 +49,17 @@ def reshaped(value: Value, dims: Dims) -> Placed:
     An axis of the result whose leading extents have the same product as those before H, and whose
     extent is H, a multiple of it or a divisor of it, is H again: its row q holds input row q, a
     part of row q // f, or rows q * f to q * f + f - 1. In any other case the row axis is lost: then
-    the natural one is used, and every row needs every input row (a barrier, unless H is 1).
-    Columns stay columns only where they are exactly those of the operand.
+    the natural one is used, and every row needs every input row (a barrier, unless H is 1). A tensor of one
+    row in which only axes of extent 1 come or go keeps one row.
+    Columns stay columns only where they are exactly those of the operand. A tensor whose rows an earlier
+    reshape lost has them again once it is reshaped back.
     """
+    if value.lost is not None and value.lost[0] == dims:
+        return Placed(value.lost[1], barrier=value.rows > 1)
     roles = [_inherited(value, dims, j) for j in range(len(dims))]
     _name_units(roles, dims, value)
+    if "H" not in roles and value.rows == 1 and _wide(value.dims) == _wide(dims) and 1 in dims[1:]:
+        roles[-1 - dims[::-1].index(1)] = "H"
     found = _columns_kept(value, dims, "".join(roles))
     if "H" in found and extent(dims, found, "N") == value.batch:
         return Placed(found)
@@ -62,6 +68,10 @@ def reshaped(value: Value, dims: Dims) -> Placed:
         fallback = fallback.replace("N", "C")
     lost = value.rows > 1 or extent(dims, fallback, "N") != value.batch
     return Placed(fallback if lost else _columns_kept(value, dims, fallback), barrier=lost)
+
+
+def _wide(dims: Dims) -> Dims:
+    return tuple(d for d in dims if d > 1)
 
 
 def wide_columns(value: Value) -> tuple[int, ...]:

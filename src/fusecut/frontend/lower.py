@@ -12,6 +12,7 @@ from fusecut.frontend.layout import canonical
 from fusecut.frontend.lower_data import DATA_RULES
 from fusecut.frontend.lower_einsum import EINSUM_RULES
 from fusecut.frontend.lower_math import MATH_RULES
+from fusecut.frontend.lower_recurrent import RECURRENT_RULES
 from fusecut.frontend.lower_window import WINDOW_RULES
 from fusecut.frontend.shapes import MAX_ELEMENTS, Shapes
 from fusecut.frontend.source import Source
@@ -19,7 +20,13 @@ from fusecut.frontend.values import Dims, Node, Value
 from fusecut.frontend.view import Draft, Rule, View, opaque
 from fusecut.ir import AttrValue, Graph, Op, Tensor
 
-LOWERING: Final[dict[str, Rule]] = {**WINDOW_RULES, **DATA_RULES, **MATH_RULES, **EINSUM_RULES}
+LOWERING: Final[dict[str, Rule]] = {
+    **WINDOW_RULES,
+    **DATA_RULES,
+    **MATH_RULES,
+    **EINSUM_RULES,
+    **RECURRENT_RULES,
+}
 """Every ONNX op type that is understood; all others become ``opaque``."""
 
 MAX_ROWS: Final = 65_536
@@ -83,7 +90,8 @@ class Lowering:
     def _op(self, node: Node, draft: Draft) -> None:
         outputs = []
         for name in draft.outputs:
-            self.values[name] = replace(self.values[name], roles=draft.roles)
+            made = self.values[name]
+            self.values[name] = replace(made, roles=draft.roles, lost=draft.lost or self._still_lost(draft, made))
             outputs.append(self._tensor(self.values[name]))
         name = self._unique(draft.name or node.name)
         self.node_of[name] = node
@@ -99,6 +107,10 @@ class Lowering:
                 macs=self._times_images(draft.macs, node.name),
             )
         )
+
+    def _still_lost(self, draft: Draft, made: Value) -> tuple[Dims, str] | None:
+        source = self.values[draft.inputs[0]]
+        return source.lost if len(draft.inputs) == 1 and source.dims == made.dims else None
 
     def _attrs(self, draft: Draft) -> dict[str, AttrValue]:
         """Attributes; the one that speaks of dimensions for all images."""
@@ -192,10 +204,12 @@ def renumbered(
 
 def op_notes(ops: Sequence[Op]) -> tuple[str, ...]:
     """One line per opaque op type, one per op that cannot be streamed."""
-    opaques = Counter(str(op.attrs.get("op_type")) for op in ops if op.kind == "opaque")
-    notes = [f"{name} is not understood: {count} opaque, needs its whole input" for name, count in opaques.items()]
+    unknown = [op for op in ops if op.kind == "opaque" and not {"barrier", "looked_up"} & set(op.attrs)]
+    opaques = Counter(str(op.attrs.get("op_type")) for op in unknown)
+    named = {name: f"{name} with these operands" if name in LOWERING else name for name in opaques}
+    notes = [f"{named[n]} is not understood: {count} opaque, needs its whole input" for n, count in opaques.items()]
     for op in ops:
-        if op.attrs.get("barrier") and op.kind != "opaque":
+        if op.attrs.get("barrier"):
             notes.append(
                 f"{op.name} ({op.attrs.get('op_type')}) needs all rows of its input before its first output row"
             )

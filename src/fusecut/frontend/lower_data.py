@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -24,7 +25,8 @@ def _refolded(view: View, x: Value | None, dims: Dims) -> list[Draft]:
     placed = layout.reshaped(x, dims)
     if not placed.barrier and layout.same_rows(x, dims, placed.roles):
         return view.moved("identity", placed.roles)
-    return view.moved("reshape", placed.roles, **barrier_if(placed.barrier))
+    (draft,) = view.moved("reshape", placed.roles, **barrier_if(placed.barrier))
+    return [replace(draft, lost=(x.dims, x.roles)) if placed.barrier else draft]
 
 
 def transpose(view: View) -> list[Draft]:
@@ -116,6 +118,8 @@ def _offsets(view: View, size: int) -> list[int]:
 def gather(view: View) -> list[Draft]:
     """Gather with constant indices: a slice, where they step evenly; a table look-up is opaque."""
     x, indices = view.operands[0], view.operands[1]
+    if x is not None and x.constant and indices is not None and not indices.constant:
+        return _looked_up(view, x, indices)
     if x is None or indices is None or x.constant or not indices.constant:
         return opaque(view)
     axis = view.axis(0, x.rank)
@@ -130,6 +134,14 @@ def gather(view: View) -> list[Draft]:
     uneven = role == "H" and (indices.rank > 1 or step < 1)
     lost = (x.rows > 1 and uneven) or (role == "N" and x.batch > 1)
     return [Draft("slice", [x.name], [view.result.name], roles, draft.attrs | barrier_if(lost))]
+
+
+def _looked_up(view: View, table: Value, indices: Value) -> list[Draft]:
+    """An embedding: of the table no more rows are read than there are indices."""
+    (draft,) = opaque(view)
+    rows = min(table.dims[view.axis(0, table.rank)], indices.elements)
+    weights = table.elements // table.dims[view.axis(0, table.rank)] * rows
+    return [replace(draft, weights=weights, attrs={"looked_up": True})]
 
 
 def _progression(indices: Array | None) -> tuple[int, int]:
@@ -160,6 +172,7 @@ def concat(view: View) -> list[Draft]:
             offsets.append(start)
         start += 0 if value is None else value.dims[axis]
     lost = len(rows) > 1 or (roles[axis] == "N" and view.result.dims[axis] > 1)
+    lost = lost or (place == 0 and any(v.rows != v.dims[axis] for v in acts))
     weights = sum(c.elements for c in view.constants)
     attrs: Attributes = {"axis": place, "offsets": tuple(offsets)}
     return [Draft("concat", names(acts), names(view.results), roles, attrs | barrier_if(lost), weights=weights)]

@@ -9,6 +9,7 @@ from fusecut.frontend import layout
 from fusecut.frontend.layout import Placed
 from fusecut.frontend.values import Value, whole_numbers
 from fusecut.frontend.view import Attributes, Draft, Rule, View, barrier_if, names, opaque
+from fusecut.ops import BOTH
 
 _AFFINE: Final = frozenset({"Add", "Sub", "Mul", "Div"})
 _MATMUL_AT: Final = {"QLinearMatMul": (0, 3)}
@@ -151,8 +152,9 @@ def _product(view: View, a: Value, b: Value, macs: int) -> list[Draft]:
     if operand >= 0:
         roles = ["C" if r == "H" else r for r in roles]
         roles[row] = "H"
-    if operand >= 0:
         roles[-1 if operand == 0 else -2] = "C"
+        if row < rank - 2 and all(v.rows > 1 and rank - v.rank + (v.row_axis or 0) == row for v in (a, b)):
+            operand = BOTH
     attrs: Attributes = {"row_operand": operand}
     return [Draft("matmul", [a.name, b.name], names(view.results), "".join(roles), attrs, macs=macs)]
 

@@ -1,6 +1,6 @@
 """Lossless folding: fewer ops, and no fusion plan of them gets worse.
 
-Four passes, each near linear in the size of the graph; passes 2 to 4 are exact:
+Five passes, each near linear in the size of the graph; passes 2 to 5 are exact:
 
 1. Identities vanish: their output is another name of their input. No machine executes them, so this
    pass alone may cost a plan something on paper: two ops fused only through the copy they both
@@ -9,9 +9,11 @@ Four passes, each near linear in the size of the graph; passes 2 to 4 are exact:
    out. A region has one entry tensor x and one exit, all its tensors have one shape, and those
    inside are read only inside.
 3. A flatten read only by a fully connected op becomes part of it (``flatten=True``).
-4. A unary op v joins the producer u of its operand.
+4. A map that is reshaped, normalised over everything and reshaped back (how exporters write group norms) is one
+   op that normalises.
+5. A unary op v joins the producer u of its operand.
 
-**Why pass 4 costs nothing.** Let v be the only reader of u's only output t, t no network output, and
+**Why pass 5 costs nothing.** Let v be the only reader of u's only output t, t no network output, and
 t' the output of v, as large as t. Take any plan. If u and v share a group, that group is also a
 group of the folded graph: contracting an edge inside it keeps it connected and convex, and it
 moves the same tensors. So let u be in A and v in B. Move v to A. A wrote t, now it writes t'; B
@@ -38,6 +40,8 @@ the region would have left B and come back before.
 
 **Pass 3** moves the flatten u to the group of its only reader: the map is read instead of the flat
 tensor, both have the same bytes, and u was a leaf of its old group.
+
+**Pass 4** moves the first reshape like a flatten, and the second one like a unary op.
 """
 
 from __future__ import annotations
@@ -67,6 +71,7 @@ def fold(graph: Graph) -> Graph:
     work.drop_identities()
     work.merge_regions()
     work.join_flattens()
+    work.join_reshaped_norms()
     work.join_unaries()
     return work.result()
 
@@ -220,10 +225,39 @@ class _Folding:
         source, made = self.tensors[op.inputs[0]], self.tensors[op.outputs[0]]
         return op.kind == "reshape" and len(made.dims) == 2 and made.rows == 1 and source.batch == made.batch
 
+    # Pass 4 ------------------------------------------------------------------------------------
+
+    def join_reshaped_norms(self) -> None:
+        """Reshape, normalisation that waits for all rows, reshape back: one op."""
+        for index, op in enumerate(self.ops):
+            if op is None or op.kind != "normalise" or not op.attrs.get("barrier"):
+                continue
+            maker, made = self.maker[op.inputs[0]], op.outputs[0]
+            back = self.readers[made][0] if len(self.readers[made]) == 1 else -1
+            if maker < 0 or back < 0 or not self._only_reader(op.inputs[0], index) or made in self.outputs:
+                continue
+            before, after = self.op(maker), self.op(back)
+            if before.kind == after.kind == "reshape" and self._is_back(before, after):
+                self._enclose(index, maker, back)
+
+    def _is_back(self, before: Op, after: Op) -> bool:
+        source, made = self.tensors[before.inputs[0]], self.tensors[after.outputs[0]]
+        same = (source.dims, source.shape, source.row_axis) == (made.dims, made.shape, made.row_axis)
+        return same and self._ordered(self.readers[after.outputs[0]])
+
+    def _enclose(self, index: int, maker: int, back: int) -> None:
+        op, before, after = self.op(index), self.op(maker), self.op(back)
+        members = self.merged(op, before, after)
+        self.ops[index] = replace(op, inputs=before.inputs, outputs=after.outputs, members=members)
+        self.ops[maker] = self.ops[back] = None
+        self.maker[after.outputs[0]] = index
+        source = before.inputs[0]
+        self.readers[source] = sorted({*(r for r in self.readers[source] if r != maker), index})
+
     def _only_reader(self, tensor: int, index: int) -> bool:
         return list(self.readers[tensor]) == [index] and tensor not in self.outputs
 
-    # Pass 4 ------------------------------------------------------------------------------------
+    # Pass 5 ------------------------------------------------------------------------------------
 
     def join_unaries(self) -> None:
         """Fold unary ops upwards, in topological order, so that chains fold one by one."""

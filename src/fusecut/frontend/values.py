@@ -26,6 +26,7 @@ class Value:
 
     ``roles`` has one letter per axis: N batch, C channels, H rows, W columns; at most one H.
     It is empty for constants. ``data`` is there for small constants whose values are known.
+    ``lost`` are dims and roles before the reshape that lost the rows, as long as nothing moved since.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Value:
     roles: str = ""
     data: Array | None = None
     constant: bool = False
+    lost: tuple[Dims, str] | None = None
 
     @property
     def elements(self) -> int:

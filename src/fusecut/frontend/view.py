@@ -17,7 +17,7 @@ Attributes: TypeAlias = dict[str, AttrValue]
 
 @dataclass(frozen=True)
 class Draft:
-    """An op about to be made; tensors by name. All outputs have the same roles."""
+    """An op about to be made; tensors by name. All outputs have the same roles; ``lost`` as in :class:`Value`."""
 
     kind: str
     inputs: Sequence[str]
@@ -28,6 +28,7 @@ class Draft:
     biases: int = 0
     macs: int = 0
     name: str = ""
+    lost: tuple[Dims, str] | None = None
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ class Layout:
 class Step:
     """One node of the file and what it was lowered to. Absent operands are named ''.
 
+    ``op_type`` has the domain before it, and a point, where that is not ONNX's own.
+
     ``kind`` and ``facts`` are the op's kind and attributes (:mod:`fusecut.ops`), '' for a node all
     of whose operands are constants; ``attrs`` those of the file.
     """
@@ -93,6 +95,31 @@ class Network:
     def copied(self, step: Step) -> str:
         """What a copying step reads: its only operand that is no constant."""
         return next(n for n in step.inputs if n and n not in self.constants and n not in self.constant_steps)
+
+
+def computed(step: Step, operands: Sequence[Array | None]) -> Sequence[Array]:
+    """The results of a node whose operands are all known, by ONNX's reference implementation.
+
+    Raises:
+        ModelError: it has none, or refuses these operands.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    attrs = {k: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in step.attrs.items()}
+    node = helper.make_node(step.op_type, step.inputs, step.outputs, **attrs)
+    given = {n: np.asarray(v) for n, v in zip(step.inputs, operands, strict=True) if n and v is not None}
+    entries = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in given.items()
+    ]
+    made = [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in step.outputs if n]
+    model = helper.make_model(
+        helper.make_graph([node], "constant", entries, made), opset_imports=[helper.make_opsetid("", step.opset)]
+    )
+    try:
+        return [np.asarray(v) for v in ReferenceEvaluator(model).run(None, given)]
+    except Exception as error:  # whatever an implementation runs into
+        raise ModelError(f"{step.op_type} cannot be computed: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -215,7 +242,8 @@ def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:
 
 def _step(node: Any, opset: int) -> Step:
     attrs = {k: _plain(v) for k, v in node.attrs.items()}
-    return Step(node.op_type, node.inputs, node.outputs, attrs, opset)
+    op_type = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return Step(op_type, node.inputs, node.outputs, attrs, opset)
 
 
 def _plain(value: Any) -> Any:

@@ -10,12 +10,17 @@ arXiv 2212.05344, made exact). The maximum over q depends on the pair (c, l) alo
 the rows that the *whole network* demands of l: a group demands at least those. Hence the sum of
 row_bytes * LB over the tensors of a group, plus weights and accumulators, only grows with the
 group, which is what makes pruning by it safe.
+
+An op with several results makes a row of each in one event. So where it is in the group, c may read any of its
+results: rows of t are made because c needs the rows beside them. These bounds (``together``) decide the closed
+form; the floor goes without, and is the lower for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Final
 
 from fusecut.cost import FitFloor, FloorTable
@@ -42,28 +47,35 @@ class RowBounds:
         self.length = [t.rows * (t.cols if pixels else 1) for t in graph.tensors]
         self.size = [self.length[op.outputs[0]] for op in graph.ops]
         self.demand = self._demand()
-        self._pairs: dict[int, list[Pair]] = {}
-        self._crossed: dict[int, list[Group]] = {}
+        self.waiting = self._waiting()
+        self._pairs: dict[tuple[int, tuple[int, ...]], list[Pair]] = {}
+        self._crossed: dict[tuple[int, tuple[int, ...]], list[Group]] = {}
 
-    def pairs(self, tensor: int) -> list[Pair]:
+    def together(self, tensor: int, run: Group) -> tuple[int, ...]:
+        """The tensors whose rows are made with those of this one: the results of its op, where that is in the run."""
+        maker = self.graph.producer[tensor]
+        return self.graph.ops[maker].outputs if maker >= 0 and run >> maker & 1 else (tensor,)
+
+    def pairs(self, tensor: int, together: tuple[int, ...] = ()) -> list[Pair]:
         """All pair bounds of a tensor, the largest first; for a single reader a single pair."""
-        if tensor not in self._pairs:
-            found = [pair for reader in self.graph.consumers[tensor] for pair in self._pairs_of(tensor, reader)]
-            self._pairs[tensor] = sorted(found, key=lambda pair: (-pair[1], pair[0]))
-        return self._pairs[tensor]
+        key = tensor, together or (tensor,)
+        if key not in self._pairs:
+            found = [pair for reader in self.graph.consumers[tensor] for pair in self._pairs_of(*key, reader)]
+            self._pairs[key] = sorted(found, key=lambda pair: (-pair[1], pair[0]))
+        return self._pairs[key]
 
-    def rows(self, tensor: int, group: Group) -> int:
+    def rows(self, tensor: int, group: Group, together: tuple[int, ...] = ()) -> int:
         """LB of one tensor in a group; 1 where nothing inside reads it."""
-        return next((rows for mask, rows in self.pairs(tensor) if not mask & ~group), ONE_ROW)
+        return next((rows for mask, rows in self.pairs(tensor, together) if not mask & ~group), ONE_ROW)
 
-    def crossed(self, tensor: int) -> list[Group]:
+    def crossed(self, tensor: int, together: tuple[int, ...] = ()) -> list[Group]:
         """Pairs of readers, one after the other, whose bounds need not be reached at once.
 
         For a row q of the later reader l, the earlier one c may have to run less far into the tensor
         than l itself: hi_c(R_{c<-l}(q)) < hi_l(q). Then rows made for l pass by while c is not served.
         """
-        self.pairs(tensor)
-        return self._crossed.get(tensor, [])
+        self.pairs(tensor, together)
+        return self._crossed.get((tensor, together or (tensor,)), [])
 
     def _demand(self) -> list[int]:
         """Last row of each op that the network demands."""
@@ -79,23 +91,32 @@ class RowBounds:
                     last[maker] = max(last[maker], rowmap.hi[last[i]])
         return last
 
-    def _pairs_of(self, tensor: int, reader: int) -> list[Pair]:
-        """Pairs (c, reader) for c = reader and for every reader c that is an ancestor of it."""
+    def _waiting(self) -> Group:
+        """Ops of which one row needs all rows, more than one, of an operand."""
+        return sum(
+            1 << i for i, maps in enumerate(self.maps) if any((m.reduces or m.whole) and m.hi[-1] > 0 for m in maps)
+        )
+
+    def _pairs_of(self, tensor: int, together: tuple[int, ...], reader: int) -> list[Pair]:
+        """Pairs (c, reader) for c = reader and for every c that reads one of the tensors and is an ancestor of it."""
         lo, hi = self._ends(tensor, reader)
         demanded = len(lo) if self._steps(tensor, reader) else self.demand[reader] + 1
         if not demanded:
             return []
+        for other in (t for t in together if t in self.graph.ops[reader].inputs):
+            hi = list(map(max, hi, self._ends(other, reader)[1]))
         own = max(h - b + 1 for b, h in zip(lo[:demanded], hi, strict=False))
         found = [(1 << reader, max(own, ONE_ROW))]
-        earlier = self.graph.consumer_mask[tensor] & self.graph.ancestors[reader]
+        earlier = reduce(or_, (self.graph.consumer_mask[t] for t in together)) & self.graph.ancestors[reader]
         if earlier:
             reach = self._reach(reader, earlier, demanded)
             for c in bits(earlier):
                 pair = 1 << reader | 1 << c
-                table = self._raw(tensor, c, high=True)
-                high = [table[r] if r >= 0 else -1 for r in reach.get(c, [-1] * demanded)]
+                tables = [self._raw(t, c, high=True) for t in together if t in self.graph.ops[c].inputs]
+                rows = reach.get(c, [-1] * demanded)
+                high = [max(table[r] for table in tables) if r >= 0 else -1 for r in rows]
                 if any(far < own for far, own in zip(high, hi, strict=False)):
-                    self._crossed.setdefault(tensor, []).append(pair)
+                    self._crossed.setdefault((tensor, together), []).append(pair)
                 if c in reach:
                     found.append((pair, max(far - b + 1 for far, b in zip(high, lo, strict=False))))
         return found
@@ -165,25 +186,6 @@ class RingFloor(FitFloor):
             graph.consumer_mask[t] | (1 << graph.producer[t] if graph.producer[t] >= 0 else 0)
             for t in range(len(graph.tensors))
         )
-
-    @cached_property
-    def shares(self) -> tuple[int, ...]:
-        """Bytes for each op that add up to no more than the floor, whatever the group.
-
-        What an op holds in any case, a row of each tensor it makes, and the other rows of each tensor
-        of which it needs more than any other reader alone.
-        """
-        graph = self.bounds.graph
-        shares = list(self.fixed)
-        for t, maker in enumerate(graph.producer):
-            made = self._bytes(t, 1 << maker) if maker >= 0 else 0
-            if maker >= 0:
-                shares[maker] += made
-            read = [(self._bytes(t, 1 << reader), -reader) for reader in graph.consumers[t]]
-            if read:
-                most, reader = max(read)
-                shares[-reader] += max(0, most - made)
-        return tuple(shares)
 
     def extend(self, group: Group, mark: int, op: int) -> int:
         """The floor of ``group`` with ``op`` added. O(tensors of the op * pairs of readers)."""

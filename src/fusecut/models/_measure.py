@@ -122,30 +122,39 @@ class Facts:
     def _closed_form(self, part: Pass, group: Group, bounds: RowBounds) -> list[_Rows] | None:
         """Rows of every ring where the lower bound is reached by all of them at once; else None.
 
-        That is so when one op's rows leave, the readers of every tensor are totally ordered by
-        ancestry, and an earlier reader never needs less of it than a later one: chains, and forks
+        That is so when one op's rows leave, the readers of every tensor (of all results of an op) are
+        totally ordered by ancestry, and an earlier reader never needs less of it than a later one: chains, and forks
         like identity skips and squeeze-excite. The bounds count rows that the whole network
-        demands, so a group that demands more of an op is not decided here.
+        demands, so a group that demands more of an op is not decided here. Nor is one of several inputs in
+        which an op waits for a whole map: an input that is loaded meanwhile may lie on chip above its bound.
         """
         graph, run = self.graph, part.run
         if self.assumptions.lowering != PLAIN:
             return None
         leaving = _leaving(graph, run) if part.leaving is None else part.leaving
-        if leaving & (leaving - 1) or not _demand_is_global(bounds, run, leaving):
+        if leaving & (leaving - 1) or not _demand_is_global(bounds, run, leaving) or self._runs_ahead(part, bounds):
             return None
         rows = []
         for t in _tensors(graph, run):
-            readers = [r for r in graph.consumers[t] if run >> r & 1]
+            together = bounds.together(t, run)
+            readers = sorted({r for made in together for r in graph.consumers[made] if run >> r & 1})
             if any(not graph.ancestors[b] >> a & 1 for a, b in pairwise(readers)):
                 return None
-            if any(not pair & ~run for pair in bounds.crossed(t)):
+            if any(not pair & ~run for pair in bounds.crossed(t, together)):
                 return None
             maker = graph.producer[t]
             outside = maker < 0 or not run >> maker & 1
             least = bounds.length[t] if t in part.carried or t in part.kept else 1
             ends = t not in part.carried if outside else self._is_written(t, part, bool(leaving >> maker & 1), group)
-            rows.append(_Rows(t, max(least, bounds.rows(t, run)), ends))
+            rows.append(_Rows(t, max(least, bounds.rows(t, run, together)), ends))
         return rows
+
+    def _runs_ahead(self, part: Pass, bounds: RowBounds) -> bool:
+        """Whether an input may be loaded ahead by ``ddc`` while an op waits for all rows of what depends on another."""
+        if not part.run & (part.run - 1) or not part.run & bounds.waiting:
+            return False
+        streamed = [t for t in self.graph.reads(part.run) if bounds.length[t] > 1 and t not in part.carried]
+        return len(streamed) > 1
 
     def _scheduled(
         self, part: Pass, bounds: RowBounds, group: Group, room: int | None
@@ -168,7 +177,7 @@ class Facts:
             nbytes = sum(h.nbytes for h in holds)
             if (room is None or nbytes <= room) and (best is None or nbytes < sum(h.nbytes for h in best[1])):
                 best = (policy, holds)
-            least = (bounds.rows(ring.tensor, group) for ring in program.rings)
+            least = (bounds.rows(ring.tensor, group, bounds.together(ring.tensor, group)) for ring in program.rings)
             if all(rows <= bound for rows, bound in zip(run.peaks, least, strict=True)):
                 break
         return best

@@ -101,12 +101,15 @@ class Cheapest:
         prices = tariff(self.objective, machine)
         macs = sum(graph.ops[i].macs for i in bits(group)) if prices.per_cycle else 0
         least = prices.rank(macs, graph.touch_once_bytes(group) if self.touches_once else 0)
+        planned = best
         for model in models[1:]:
             if _price(best, macs, prices) <= (False, least):
                 break
             planned = model.plan(graph, group, machine)
             if _price(planned, macs, prices) < _price(best, macs, prices):
                 best = planned
+        if isinstance(best, Infeasible) and isinstance(planned, Infeasible) and planned is not best:
+            return replace(best, levers=tuple(dict.fromkeys((*best.levers, *planned.levers))))
         return best
 
     def plan_within(

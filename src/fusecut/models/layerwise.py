@@ -157,10 +157,12 @@ def _layer(graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int
 
 
 def _convolution(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
-    """conv and conv_transpose; with dynamic weights or uneven groups, everything must be resident."""
+    """conv and conv_transpose; with dynamic weights, uneven groups or rows of channels, everything must be resident."""
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     groups = op.attrs.get("groups", 1)
-    if not isinstance(groups, int) or len(op.inputs) > 1 or source.channels % groups or made.channels % groups:
+    if op.attrs.get("barrier") or not isinstance(groups, int) or len(op.inputs) > 1:
+        return _resident(graph, op, capacity)
+    if source.channels % groups or made.channels % groups:
         return _resident(graph, op, capacity)
     channels = groups, source.channels // groups, made.channels // groups
     axes = source.batch, axis_map(graph, op, 0, ROWS), axis_map(graph, op, 0, COLS)

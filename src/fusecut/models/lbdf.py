@@ -127,7 +127,8 @@ class LineBuffer:
         the same op where one window spans the rows. None where nothing in the group reads it.
         """
         cols = graph.tensors[tensor].cols if self.granularity == "pixel" else 1
-        for mask, rows in self._facts(graph).bounds.pairs(tensor):
+        bounds = self._facts(graph).bounds
+        for mask, rows in bounds.pairs(tensor, bounds.together(tensor, group)):
             if not mask & ~group:
                 return -(-rows // cols), mask.bit_length() - 1, (mask & -mask).bit_length() - 1
         return None

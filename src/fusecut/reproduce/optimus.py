@@ -19,7 +19,7 @@ from fusecut.models import SCHEMES
 from fusecut.models.optimus import PublishedModel, PublishedPlan, variant
 from fusecut.reproduce.optimus_nets import NETWORKS, network
 from fusecut.search.optimus import Found, linear, offline
-from fusecut.solve import solve
+from fusecut.solve import solve, unless_interrupted
 from fusecut.text import Column, render_table
 from fusecut.units import format_bytes
 
@@ -185,7 +185,8 @@ class _Solved(NamedTuple):
 
 
 def _solved(graph: Graph, buffer_bytes: int, scheme: str) -> _Solved:
-    solution = solve(graph, machine=replace(machines.load("array32_128k"), buffer_bytes=buffer_bytes), scheme=scheme)
+    machine = replace(machines.load("array32_128k"), buffer_bytes=buffer_bytes)
+    solution = unless_interrupted(solve(graph, machine=machine, scheme=scheme))
     energy = solution.figures.energy
     if solution.partition is None or energy is None:
         raise FusecutError(f"{graph.name!r}: scheme {scheme} has no plan in {format_bytes(buffer_bytes)}")

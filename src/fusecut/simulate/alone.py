@@ -136,7 +136,9 @@ def _channel_bits(op: Op, groups: int, outs: int, weights: int) -> int:
 def _conv(graph: Graph, op: Op) -> Nest | None:
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     groups = op.attrs.get("groups", 1)
-    if not isinstance(groups, int) or len(op.inputs) > 1 or source.channels % groups or made.channels % groups:
+    if op.attrs.get("barrier") or not isinstance(groups, int) or len(op.inputs) > 1:
+        return None
+    if source.channels % groups or made.channels % groups:
         return None
     c, k = source.channels // groups, made.channels // groups
     shape = op.attrs.get("spatial_kernel", op.attrs.get("kernel", (1, 1)))

@@ -81,22 +81,18 @@ class Call:
         return tuple(1 if a == layout.row_axis else d for a, d in enumerate(layout.dims))
 
     def aligned(self) -> list[Array]:
-        """Operands for broadcasting: constants with one value for each row are cut to this row."""
-        found = []
-        for value, layout in zip(self.args, self.ins, strict=True):
-            if value is None:
-                continue
-            found.append(value if layout is not None or self.row is None else self.cut(value))
-        return found
+        """Operands for broadcasting: constants and tensors of one row, at hand in whole, are cut to this row."""
+        pairs = zip(self.args, self.ins, strict=True)
+        return [v if layout is not None and layout.rows > 1 else self.cut(v) for v, layout in pairs if v is not None]
 
-    def cut(self, constant: Array) -> Array:
-        """The part of a broadcast constant that belongs to this row."""
+    def cut(self, whole: Array) -> Array:
+        """The part of a broadcast operand that belongs to this row."""
         if self.row is None or self.out.row_axis is None:
-            return constant
-        axis = self.out.row_axis - len(self.out.dims) + constant.ndim
-        if axis < 0 or constant.shape[axis] == 1:
-            return constant
-        return constant.take([self.row], axis=axis)
+            return whole
+        axis = self.out.row_axis - len(self.out.dims) + whole.ndim
+        if axis < 0 or whole.shape[axis] == 1:
+            return whole
+        return whole.take([self.row], axis=axis)
 
 
 Rule: TypeAlias = Callable[[Call], Sequence[Array]]

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import numpy as np
 
 from fusecut.errors import SimulationError
-from fusecut.frontend.weights import Layout, Network, Step
+from fusecut.frontend.weights import Layout, Network, Step, computed
 from fusecut.ir import Graph, Group, Op, bits
 from fusecut.ops import COLS, ROWS, axis_map, pair
 from fusecut.schedule import Schedule
@@ -166,10 +166,16 @@ def _windows(op: Op) -> Windows:
 
 
 def rule_of(step: Step) -> Rule:
-    """Raises SimulationError for a node type without arithmetic."""
-    if step.op_type not in ARITHMETIC:
-        raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
-    return ARITHMETIC[step.op_type]
+    """Arithmetic of a node; of one that is not understood but of ONNX the reference's, on whole operands.
+
+    Raises:
+        SimulationError: a node type without either.
+    """
+    if step.op_type in ARITHMETIC:
+        return ARITHMETIC[step.op_type]
+    if step.kind in ("", "opaque") and "." not in step.op_type:
+        return lambda call: computed(call.step, call.args)
+    raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
 
 
 class OpKernel:
@@ -190,7 +196,7 @@ class OpKernel:
         self.at_once = (
             bool(op.attrs.get("barrier"))
             or op.kind == "opaque"
-            or (op.kind != "matmul" and any(m.whole for m in maps))
+            or (op.attrs.get("row_operand", -1) == -1 and any(m.whole for m in maps))
             or all(graph.tensors[t].rows == 1 for t in (*op.inputs, *op.outputs))
         )
         self.copies: dict[str, Step] = {}
@@ -244,7 +250,8 @@ class OpKernel:
 
     def _folding(self, step: Step) -> Call:
         """A call whose first operand is the map that streams by, before any flattening."""
-        ins: list[Layout | None] = [self._layout(self.names[0]), *[None] * (len(step.inputs) - 1)]
+        first = self.names[0] if self.op.attrs.get("flatten") else step.inputs[0]
+        ins: list[Layout | None] = [self._layout(first), *[None] * (len(step.inputs) - 1)]
         args = [None, *(self.compute.constant(n) if n else None for n in step.inputs[1:])]
         outs = [self._layout(o) for o in step.outputs if o]
         return Call(step, args, [0] * len(args), ins, outs, 0, self.compute.dtype)
@@ -360,7 +367,8 @@ class OpKernel:
         """A row that is folded, as the copies before the op leave it; flattening comes after folding."""
         if name in self.names or (step := self.copies.get(name) or self.compute.network.copies.get(name)) is None:
             return slab
-        return self._quantised(step, self._streamed(self.compute.network.copied(step), slab))
+        source = self._quantised(step, self._streamed(self.compute.network.copied(step), slab))
+        return source if self.op.attrs.get("flatten") else self._refolded(source, name)
 
     def _refolded(self, slab: Array, name: str) -> Array:
         """The same rows in another tensor's dimensions."""

@@ -71,12 +71,12 @@ def slice_(call: Call) -> Sequence[Array]:
 
 
 def gather(call: Call) -> Sequence[Array]:
-    """Constant indices; along rows the window is the row already."""
-    axis = call.axis(0)
+    """Constant indices, or a constant table; along rows the window is the row already."""
+    axis = int(call.attr("axis", 0)) % call.x.ndim
     indices = call.need(1).astype(np.int64)
     if call.row is not None and axis == call.source.row_axis:
         return [call.x.reshape(call.out_dims())]
-    return [np.take(call.x, indices % call.source.dims[axis], axis=axis)]
+    return [np.take(call.x, indices % call.x.shape[axis], axis=axis)]
 
 
 def expand(call: Call) -> Sequence[Array]:

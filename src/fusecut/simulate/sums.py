@@ -19,7 +19,13 @@ Folder: TypeAlias = Callable[[State, Call, Array, int], State]
 
 
 def matmul(call: Call) -> Sequence[Array]:
-    return [np.matmul(call.need(0), call.need(1))]
+    """Where rows of the result are a batch, the factor that is at hand in whole is cut to the row."""
+    return [np.matmul(*(_of_batch(call, call.need(k)) for k in (0, 1)))]
+
+
+def _of_batch(call: Call, factor: Array) -> Array:
+    row = call.out.row_axis
+    return factor if row is None or row >= len(call.out.dims) - 2 else call.cut(factor)
 
 
 def einsum(call: Call) -> Sequence[Array]:

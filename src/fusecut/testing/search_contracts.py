@@ -119,7 +119,7 @@ class SearcherContract:
         found = solve(
             problem.graph, machine=problem.machine, model=problem.model, search=self.make(), on_progress=interrupt
         )
-        assert found.partition is not None and found.plans_proposed >= 1
+        assert found.interrupted and found.partition is not None and found.plans_proposed >= 1
 
     def test_it_can_be_dropped_after_any_proposal(self) -> None:
         proposals = self.make().propose(self.problem(self.seeds[0]), np.random.default_rng(0))

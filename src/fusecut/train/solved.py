@@ -27,7 +27,7 @@ from fusecut.models import scheme_model
 from fusecut.objective import Objective
 from fusecut.predict.spaces.families import FAMILIES, member
 from fusecut.solution import Solution, Status
-from fusecut.solve import solve
+from fusecut.solve import solve, unless_interrupted
 from fusecut.units import parse_bytes
 
 BUFFERS: Final = ("64KiB", "256KiB", "1MiB")
@@ -112,7 +112,8 @@ def labels(graph: Graph, tasks: Sequence[str] = TASKS) -> dict[str, int]:
 
 def _solved(graph: Graph, machine: Machine, objective: Objective, scheme: str = "lbdf") -> Solution:
     seconds = LONGEST_SOLVE_SECONDS[scheme]
-    return solve(graph, machine=machine, model=scheme_model(scheme), objective=objective, max_seconds=seconds)
+    model = scheme_model(scheme)
+    return unless_interrupted(solve(graph, machine=machine, model=model, objective=objective, max_seconds=seconds))
 
 
 def read_labels(path: Path) -> list[Label]:

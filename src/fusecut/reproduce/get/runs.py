@@ -21,7 +21,7 @@ from fusecut.models import scheme_model
 from fusecut.problem import Problem, Splitter
 from fusecut.search import searcher
 from fusecut.solution import Solution, Status
-from fusecut.solve import solve
+from fusecut.solve import solve, unless_interrupted
 from fusecut.split import CostGuided, Explained, Random, Surrogate
 from fusecut.zoo import load
 
@@ -218,7 +218,7 @@ def run(
 
 def _exact(network: str, scheme: str, buffer: str) -> Row:
     started = process_time()
-    found = solve(_graph(network), buffer, scheme=scheme)
+    found = unless_interrupted(solve(_graph(network), buffer, scheme=scheme))
     if found.partition is None:
         raise FusecutError(f"{network} does not run in {buffer} under {scheme}")
     return _row(Case(network, scheme, buffer, "exact", 0), "", 0, found, None, process_time() - started)
@@ -237,7 +237,7 @@ def _searched(case: Case, method: str, seed: int) -> Row:
         max_plans=case.plans,
         seed=seed,
     )
-    return _row(case, method, seed, found, tally, process_time() - started)
+    return _row(case, method, seed, unless_interrupted(found), tally, process_time() - started)
 
 
 def _row(case: Case, method: str, seed: int, found: Solution, tally: Tally | None, seconds: float) -> Row:
