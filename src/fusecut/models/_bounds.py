@@ -19,7 +19,7 @@ form; the floor goes without, and is the lower for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property, reduce
+from functools import reduce
 from operator import or_
 from typing import Final
 
