@@ -175,7 +175,8 @@ class Columns:
             if self.best is None or self.done:
                 return
             room = -((self.bound - self.best) // part)
-            covers = Covers(self.pricing, duals, self.bound - duals.total + room, self.bytes_of, self._moved)
+            known = {group: nbytes for group, nbytes in self.bytes_of.items() if group in self.asked}
+            covers = Covers(self.pricing, duals, self.bound - duals.total + room, known, self._moved)
             for _ in covers.run(_MOST_SETS):
                 self.bound = max(self.bound, min(covers.bound_bytes, self.best))
                 yield Proposal(None, self.bound)

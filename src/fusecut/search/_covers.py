@@ -18,16 +18,18 @@ Groups may still wait for each other in a circle: the bound holds, and the path 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from fusecut.ir import Group, bits
 from fusecut.search._pricing import Duals, Effort, Pricing
 
-_EFFORT: Final = Effort(20_000, 1000, 200_000)
-"""Enough to list all groups that matter; where it is not, nothing is proved."""
+_EFFORT: Final = Effort(2_000, 1000, 50_000)
+"""Enough to list all groups of a first op that matter; where it is not, nothing is proved."""
 
-_MOST_GROUPS: Final = 300_000
+_MOST_GROUPS, _MOST_WAITING = 300_000, 2_000_000
+"""Groups listed, and sets waiting to be settled, 300 bytes each."""
+
 _SETS_PER_YIELD: Final = 2_000
 
 
@@ -74,24 +76,27 @@ class Covers:
         self.done = False
         self.chosen: list[Group] | None = None
         self.sets = 0
+        self._pricing, self._bytes_of = pricing, bytes_of
+        self._choices: list[list[_Choice]] = [[] for _ in range(len(pricing.graph))]
         self._extra = dict.fromkeys(bytes_of, 0)
-        self._choices = self._listed(pricing, bytes_of)
 
-    def _listed(self, pricing: Pricing, bytes_of: Mapping[Group, int]) -> list[list[_Choice]] | None:
-        """For each first op the groups that may matter, the cheapest first; None if they are too many."""
-        choices: list[list[_Choice]] = [[] for _ in range(len(self._graph))]
-        pricing.know(bytes_of)
-        for cost, group in pricing.reduced(bytes_of, self._duals):
+    def _list(self) -> Generator[None, None, bool]:
+        """For each first op the groups that may matter, the cheapest first; whether they are not too many."""
+        self._pricing.know(self._bytes_of)
+        for cost, group in self._pricing.reduced(self._bytes_of, self._duals):
             if cost < self._room:
-                choices[(group & -group).bit_length() - 1].append(self._choice(cost, group))
+                self._choices[(group & -group).bit_length() - 1].append(self._choice(cost, group))
         left = _MOST_GROUPS
-        for first in pricing.roots:
-            priced = pricing.groups(first, self._duals, self._room, _EFFORT)
+        for first in self._pricing.roots:
+            priced = self._pricing.groups(first, self._duals, self._room, _EFFORT)
             left -= len(priced.groups)
-            if not priced.complete or left < 0:
-                return None
-            choices[first] += [self._choice(cost, group) for cost, group in priced.groups]
-        return [sorted(each) for each in choices]
+            if not priced.complete or len(priced.groups) == _EFFORT.groups or left < 0:
+                return False
+            self._choices[first] += [self._choice(cost, group) for cost, group in priced.groups]
+            yield
+        for choices in self._choices:
+            choices.sort()
+        return True
 
     def _choice(self, cost: int, group: Group) -> _Choice:
         touched = {k for op in bits(group) for k in self._through[op]}
@@ -99,11 +104,11 @@ class Covers:
 
     def run(self, most_sets: int) -> Iterator[None]:
         """Settle sets of covered ops, cheapest first, until all are covered, none is left, or the sets are spent."""
-        if self._choices is None:
+        if not (yield from self._list()):
             return
         settled: dict[Group, Group] = {}
         queue = [_Reached(0, 0, 0, 0, True)]
-        while queue and self.sets < most_sets:
+        while queue and self.sets < most_sets and len(queue) < _MOST_WAITING:
             spent, _, covered, before, asked = reached = heapq.heappop(queue)
             if covered in settled:
                 continue
@@ -129,7 +134,7 @@ class Covers:
     def _steps(self, covered: Group, spent: int) -> Iterator[_Reached]:
         """The sets after each choice for the lowest op that is not covered."""
         lowest = (~covered & (covered + 1)).bit_length() - 1
-        for cost, group, ones in self._choices[lowest] if self._choices else ():
+        for cost, group, ones in self._choices[lowest]:
             if spent + cost >= self._room:
                 return
             if not group & covered:

@@ -52,7 +52,7 @@ class Stack(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The cheapest groups found, in order, and how many; ``limit`` is what the next one must beat, in bytes."""
+    """The cheapest groups found, and how many; ``limit`` is what the next one must beat, in bytes."""
 
     cost: I64
     state: Rows
@@ -166,20 +166,18 @@ def any_in(rows: Rows, r: int, begin: int, end: int) -> bool:
 
 @compiled
 def keep(known: Known, ops: Records, found: Found, rows: Rows, r: int, cost: int) -> None:
-    """Enter a new group among the cheapest; with all places taken the limit is the dearest of them."""
+    """Enter a new group; with all places taken it replaces the dearest, and the limit is the dearest of them."""
     if cost >= found.limit[0] or is_known(known, ops, rows, r):
         return
-    most, many = len(found.cost), len(ops) - 1
-    place = min(found.many[0], most - 1)
-    while place > 0 and found.cost[place - 1] > cost:
-        found.cost[place] = found.cost[place - 1]
-        copy_bytes(found.state, place - 1, found.state, place, many)
-        place -= 1
+    most, place = len(found.cost), found.many[0]
+    if place < most:
+        found.many[0] += 1
+    else:
+        place = np.argmax(found.cost)
     found.cost[place] = cost
-    copy_bytes(rows, r, found.state, place, many)
-    found.many[0] = min(found.many[0] + 1, most)
+    copy_bytes(rows, r, found.state, place, len(ops) - 1)
     if found.many[0] == most:
-        found.limit[0] = min(found.limit[0], found.cost[most - 1])
+        found.limit[0] = min(found.limit[0], found.cost.max())
 
 
 @compiled
@@ -429,7 +427,7 @@ def search(
     open_bound = todo[0][0] if todo else ENDLESS
     complete = open_bound >= found.limit[0] * PRICE
     count = found.many[0]
-    least_bytes = min(limit_bytes, found.cost[0]) if count else limit_bytes
+    least_bytes = min(limit_bytes, found.cost[:count].min()) if count else limit_bytes
     if not complete:
         least_bytes = min(least_bytes, -(-open_bound // PRICE))
     return least_bytes, complete, taken, root_price, found.cost[:count], found.state[:count]

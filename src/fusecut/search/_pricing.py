@@ -124,5 +124,5 @@ class Pricing:
         self._price[first] = price
         self.steps += steps
         inside = [self.roots[first][state == IN].tolist() for state in states]
-        found = [(cost, sum(1 << op for op in ops)) for cost, ops in zip(costs.tolist(), inside, strict=True)]
+        found = sorted((cost, sum(1 << op for op in ops)) for cost, ops in zip(costs.tolist(), inside, strict=True))
         return Priced(least, found, complete)
