@@ -17,6 +17,8 @@ pytest.importorskip("numba")
 
 from fusecut.cost import Cost, FitFloor
 from fusecut.ir import Graph, Group, bits
+from fusecut.machine import Machine
+from fusecut.models import LineBuffer, scheme_model
 from fusecut.problem import Problem
 from fusecut.search import NO_PLAN
 from fusecut.search import _net as net
@@ -25,6 +27,9 @@ from fusecut.search._covers import Covers
 from fusecut.search._cuts import Reach
 from fusecut.search._pricing import Duals, Effort, Pricing
 from fusecut.search._root import localise
+from fusecut.search.exact import AStar
+from fusecut.search.protocol import Proposal
+from fusecut.testing import random_graph
 
 FITTING = ("lbdf", "lbdf_two_pass", "lbdf_switches", "fallback")
 SEEDS = range(40)
@@ -293,7 +298,7 @@ def test_covers_find_the_best_choice_or_prove_that_none_is_within_the_room(model
         known = {1 << op: problem.rank(1 << op) for op in range(len(problem.graph))}
         bytes_of = {group: nbytes for group, nbytes in known.items() if nbytes is not None}
         for room in (truth[0] - duals.total, truth[0] - duals.total + 1, 10**6):
-            covers = Covers(pricing_of(problem), duals, room, bytes_of, problem.rank)
+            covers = Covers(pricing_of(problem), duals, room, bytes_of, (), problem.rank)
             bounds = [covers.bound_bytes for _ in covers.run(10_000)]
             assert covers.done
             assert all(bound <= truth[0] for bound in [*bounds, covers.bound_bytes]) or room == 10**6
@@ -305,3 +310,28 @@ def test_covers_find_the_best_choice_or_prove_that_none_is_within_the_room(model
             met += cost == truth[0]
             assert sum(covers.chosen) == problem.graph.everything
     assert met > 20
+
+
+def test_prices_end_at_the_optimum_that_ideals_lead_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Graphs too large for trying all partitions, against A* over ideals; few columns for a plan, so that covers end it."""
+    begun: list[int] = []
+    finish = Columns._covers
+
+    def counted(columns: Columns, duals: Duals) -> Iterator[Proposal]:
+        begun.append(columns.best is not None and not columns.done)
+        yield from finish(columns, duals)
+
+    monkeypatch.setattr(Columns, "_covers", counted)
+    monkeypatch.setattr("fusecut.search._columns._PER_OP", 2)
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        graph = random_graph(rng, int(rng.integers(12, 20)), inputs=2)
+        whole = LineBuffer().demand(graph, graph.everything).nbytes
+        problem = Problem(graph, Machine(whole // 3), scheme_model("lbdf"))
+        search, columns = AStar(problem), Columns(problem)
+        list(search.run(200_000))
+        bounds = [proposal.bound or 0 for proposal in columns.run(10_000_000)]
+        assert search.done
+        assert search.best is not None
+        assert columns.best == search.best // search.scale == columns.bound >= max(bounds), f"seed {seed}"
+    assert sum(begun) > 1

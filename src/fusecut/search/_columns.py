@@ -176,7 +176,7 @@ class Columns:
                 return
             room = -((self.bound - self.best) // part)
             known = {group: nbytes for group, nbytes in self.bytes_of.items() if group in self.asked}
-            covers = Covers(self.pricing, duals, self.bound - duals.total + room, known, self._moved)
+            covers = Covers(self.pricing, duals, self.bound - duals.total + room, known, self.refused, self._moved)
             for _ in covers.run(_MOST_SETS):
                 self.bound = max(self.bound, min(covers.bound_bytes, self.best))
                 yield Proposal(None, self.bound)

@@ -18,9 +18,10 @@ Groups may still wait for each other in a circle: the bound holds, and the path 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Group, bits
 from fusecut.search._pricing import Duals, Effort, Pricing
 
@@ -55,7 +56,8 @@ class _Reached(NamedTuple):
 class Covers:
     """All choices of groups that cost less than ``total of the duals + room_bytes``.
 
-    ``bytes_of`` are the bytes of groups that the model knows, ``ask`` what it says of others: None if they do not run.
+    ``bytes_of`` are the bytes of groups that the model knows, ``refused`` those that do not run, and ``ask`` says what
+    others move, None if they do not run. Every group that may run must pay for its ops under the duals.
     ``bound_bytes`` holds for every plan; ``chosen`` is the best choice, once ``done``, None if there is none.
     """
 
@@ -65,6 +67,7 @@ class Covers:
         duals: Duals,
         room_bytes: int,
         bytes_of: Mapping[Group, int],
+        refused: Iterable[Group],
         ask: Callable[[Group], int | None],
     ) -> None:
         self._graph, self._duals, self._room, self._ask = pricing.graph, duals, room_bytes, ask
@@ -76,13 +79,13 @@ class Covers:
         self.done = False
         self.chosen: list[Group] | None = None
         self.sets = 0
-        self._pricing, self._bytes_of = pricing, bytes_of
+        self._pricing, self._bytes_of, self._refused = pricing, bytes_of, refused
         self._choices: list[list[_Choice]] = [[] for _ in range(len(pricing.graph))]
         self._extra = dict.fromkeys(bytes_of, 0)
 
     def _list(self) -> Generator[None, None, bool]:
         """For each first op the groups that may matter, the cheapest first; whether they are not too many."""
-        self._pricing.know(self._bytes_of)
+        self._pricing.know(self._bytes_of, self._refused)
         for cost, group in self._pricing.reduced(self._bytes_of, self._duals):
             if cost < self._room:
                 self._choices[(group & -group).bit_length() - 1].append(self._choice(cost, group))
@@ -148,10 +151,10 @@ class Covers:
         return fine if (ops & ~covered).bit_count() == 2 else 0
 
     def _more(self, group: Group) -> int:
-        """What a group moves beyond what its choice counts, by the model; the room if it does not run."""
+        """What a group moves beyond what its choice counts, by the model; no end of bytes if it does not run."""
         if group not in self._extra:
             found = self._ask(group)
-            self._extra[group] = self._room if found is None else found - self._graph.touch_once_bytes(group)
+            self._extra[group] = NEVER_BYTES if found is None else found - self._graph.touch_once_bytes(group)
         return self._extra[group]
 
 
