@@ -313,7 +313,7 @@ def test_covers_find_the_best_choice_or_prove_that_none_is_within_the_room(model
 
 
 def test_prices_end_at_the_optimum_that_ideals_lead_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs too large for trying all partitions, against A* over ideals; few columns for a plan, so that covers end it."""
+    """Graphs too large for trying all partitions, against A* over ideals; few columns a plan, so that covers end it."""
     begun: list[int] = []
     finish = Columns._covers
 
