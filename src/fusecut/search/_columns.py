@@ -40,7 +40,7 @@ _BUSY: Final = 8
 _MOST_SHARE, _LEAST_SHARE, _RISE = 1 / 2, 1 / 32, 5 / 4
 """Prices that gave a better bound move further the next time, others half as far."""
 
-_PLAN_EVERY: Final = 8
+_PLAN_EVERY: Final = 4
 """Of so many rounds at all first ops one is followed by a plan, unless one is near."""
 
 _PER_OP: Final = 4
@@ -181,6 +181,7 @@ class Columns:
                 self.bound = max(self.bound, min(covers.bound_bytes, self.best))
                 yield Proposal(None, self.bound)
             self.bound = max(self.bound, min(covers.bound_bytes, self.best))
+            yield Proposal(None, self.bound)
             yield from self._accept(covers.chosen)
             if not covers.done:
                 return
@@ -259,20 +260,25 @@ class Columns:
         bound = lowest.total if len(roots) == len(self.pricing.roots) else 0
         return Round(bound, lowest, len(new), {_first(group) for _, group in new}, complete)
 
-    def _cheapest(self, duals: Duals) -> list[Group]:
-        """The groups for a plan: the single ops, and those of least reduced cost."""
+    def _cheapest(self, duals: Duals, asked: int) -> list[Group]:
+        """The groups for a plan, all of which run: the single ops, and those of least reduced cost.
+
+        The model is ``asked`` about so many of the cheapest.
+        """
         ranked = sorted(self.pricing.reduced(self.bytes_of, duals))
-        kept = {group for _, group in ranked[: _PER_OP * len(self.graph)]}
-        return [group for group in self.bytes_of if group in kept or not group & (group - 1)]
+        for _, group in ranked[:asked]:
+            self._moved(group)
+        running = [group for _, group in ranked if group in self.asked and group in self.bytes_of]
+        singles = [1 << op for op in range(len(self.graph))]
+        return list(dict.fromkeys([*singles, *running[: _PER_OP * len(self.graph)]]))
 
     def _plan(self, duals: Duals, slack: float = 0.0) -> Iterator[Proposal]:
-        """A good plan among the groups of least reduced cost, all of which run and none of which wait in a circle."""
+        """A good plan among the groups of least reduced cost, none of which wait in a circle."""
+        groups = self._cheapest(duals, len(self.graph) * (1 if slack else _PER_OP))
         while True:
-            whole = self.master.best_whole(self._cheapest(duals), self._apart, slack)
+            whole = self.master.best_whole(groups, self._apart, slack)
             if whole is None:
                 return
-            if sum(not self._ask(group) for group in whole if group not in self.asked):
-                continue
             cost = sum(self.bytes_of[group] for group in whole)
             try:
                 partition = Partition(self.graph, whole)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Column = Sequence[tuple[int, float]]
 """A column or a row of a program: places and coefficients."""
 
-_NODES: Final = 300
+_NODES: Final = 100
 """So many nodes of branch and bound for one plan."""
 
 

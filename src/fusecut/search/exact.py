@@ -141,6 +141,7 @@ class Exact:
             if proposal.partition is not None:
                 yield from search.take(list(proposal.partition.groups))
         search.prove(columns.bound)
+        yield Proposal(None, search.bound())
 
     def _walks(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """A bound at once, which wide networks hardly raise by steps of their lattice."""
