@@ -269,7 +269,7 @@ class Columns:
         for _, group in ranked[:asked]:
             self._moved(group)
         running = [group for _, group in ranked if group in self.asked and group in self.bytes_of]
-        singles = [1 << op for op in range(len(self.graph))]
+        singles = [1 << op for op in range(len(self.graph)) if 1 << op in self.bytes_of]
         return list(dict.fromkeys([*singles, *running[: _PER_OP * len(self.graph)]]))
 
     def _plan(self, duals: Duals, slack: float = 0.0) -> Iterator[Proposal]:
