@@ -31,8 +31,13 @@ from fusecut.search.protocol import Proposal
 _QUICK: Final = Effort(1, 60, 8)
 """Of the first rounds: a short look finds most groups."""
 
-_EFFORTS: Final = (Effort(1, 250, 8), Effort(16, 1000, 8), Effort(1000, 1000, 8))
-"""Of the rounds at all first ops: the next one where the one before left something open."""
+_EFFORTS: Final = (Effort(1, 250, 8), Effort(16, 1000, 8), Effort(100, 1000, 8), Effort(1000, 1000, 8))
+"""Of the rounds at all first ops: the next one where the one before left something open and raised no bound.
+
+After the last one cuts are doubled, ``_DOUBLED`` times at most.
+"""
+
+_DOUBLED: Final = 8
 
 _BUSY: Final = 8
 """First rounds end when fewer than one first op of so many finds anything."""
@@ -147,16 +152,17 @@ class Columns:
         while self.steps < steps and not self.done:
             relaxed, changed = self._relaxed()
             duals = _between(center, relaxed, share)
-            found = yield from self._round(duals, _EFFORTS[level], roots)
+            found = yield from self._round(duals, _effort(level), roots)
             rounds += 1
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
-            if center is None or found.bound > reached:
+            better = found.bound > reached
+            if center is None or better:
                 center, reached, share = found.duals, found.bound, min(_MOST_SHARE, share * _RISE)
             else:
                 share = max(_LEAST_SHARE, share / 2)
-            if not found.complete:
-                level = min(level + 1, len(_EFFORTS) - 1)
+            if not found.complete and not better:
+                level += 1
             elif not found.new:
                 share = _MOST_SHARE
             left = relaxed.nbytes - self.bound
@@ -289,6 +295,13 @@ class Columns:
                 self.best = cost
                 yield Proposal(partition, self.bound)
             return
+
+
+def _effort(level: int) -> Effort:
+    """The effort of a level, each larger than the one before."""
+    last = len(_EFFORTS) - 1
+    effort = _EFFORTS[min(level, last)]
+    return effort._replace(cuts=effort.cuts << min(max(0, level - last), _DOUBLED))
 
 
 def _whole(prices: list[float], fines: Mapping[Group, float]) -> Duals:
