@@ -26,6 +26,7 @@ from fusecut.search._covers import Covers
 from fusecut.search._cuts import Reach
 from fusecut.search._master import Master, Relaxed
 from fusecut.search._pricing import Duals, Effort, Pricing
+from fusecut.search._tables import low_bit
 from fusecut.search.protocol import Proposal
 
 _QUICK: Final = Effort(1, 60, 8)
@@ -77,9 +78,9 @@ _MOST_SETS: Final = 300_000
 
 def worth_trying(problem: Problem) -> bool:
     """Whether the bound is one for this problem: bytes count, every group moves at least its touch-once bytes."""
-    tariff, bound = problem.prices.tariff, problem.buffer_floor
+    tariff, buffer_floor = problem.prices.tariff, problem.buffer_floor
     bytes_only = not tariff.per_cycle and tariff.per_byte == 1
-    listed = isinstance(bound, FitFloor) and bound.table(problem.graph) is not None
+    listed = isinstance(buffer_floor, FitFloor) and buffer_floor.table(problem.graph) is not None
     return bytes_only and problem.touches_once and listed
 
 
@@ -264,7 +265,7 @@ class Columns:
         for _, group in new:
             self.master.add(group, self.graph.touch_once_bytes(group))
         bound = lowest.total if len(roots) == len(self.pricing.roots) else 0
-        return Round(bound, lowest, len(new), {_first(group) for _, group in new}, complete)
+        return Round(bound, lowest, len(new), {low_bit(group) for _, group in new}, complete)
 
     def _cheapest(self, duals: Duals, asked: int) -> list[Group]:
         """The groups for a plan, all of which run: the single ops, and those of least reduced cost.
@@ -317,7 +318,3 @@ def _between(center: Duals | None, relaxed: Relaxed, share: float) -> Duals:
     old = center.fines
     fines = {ops: old.get(ops, 0) + (fine - old.get(ops, 0)) * share for ops, fine in relaxed.fines.items()}
     return _whole(prices, fines)
-
-
-def _first(group: Group) -> int:
-    return (group & -group).bit_length() - 1

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 from fusecut.cost import NEVER_BYTES
 from fusecut.ir import Group, bits
 from fusecut.search._pricing import Duals, Effort, Pricing
+from fusecut.search._tables import low_bit
 
 _EFFORT: Final = Effort(2_000, 1000, 50_000)
 """Enough to list all groups of a first op that matter; where it is not, nothing is proved."""
@@ -88,7 +89,7 @@ class Covers:
         self._pricing.know(self._bytes_of, self._refused)
         for cost, group in self._pricing.reduced(self._bytes_of, self._duals):
             if cost < self._room:
-                self._choices[(group & -group).bit_length() - 1].append(self._choice(cost, group))
+                self._choices[low_bit(group)].append(self._choice(cost, group))
         left = _MOST_GROUPS
         for first in self._pricing.roots:
             priced = self._pricing.groups(first, self._duals, self._room, _EFFORT)
@@ -136,7 +137,7 @@ class Covers:
 
     def _steps(self, covered: Group, spent: int) -> Iterator[_Reached]:
         """The sets after each choice for the lowest op that is not covered."""
-        lowest = (~covered & (covered + 1)).bit_length() - 1
+        lowest = low_bit(~covered)
         for cost, group, ones in self._choices[lowest]:
             if spent + cost >= self._room:
                 return
