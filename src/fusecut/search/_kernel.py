@@ -196,6 +196,15 @@ def new_stack(rows: int, width: int) -> Stack:
 
 
 @compiled
+def copy_branch(stack: Stack, source: int, target: int) -> None:
+    """A branch to another row, eight bytes at a time."""
+    for word in range(stack.words.shape[1]):
+        stack.words[target, word] = stack.words[source, word]
+    stack.mark[target], stack.reduced[target] = stack.mark[source], stack.reduced[source]
+    stack.bound[target] = stack.bound[source]
+
+
+@compiled
 def grow(
     root: Root,
     nodes: Records,
@@ -261,11 +270,9 @@ def divide(
     """
     if stack.bound[r] >= found.limit[0] * PRICE:
         return r
-    many, rows, words = root.rel.shape[0], stack.rows, stack.words
+    many, rows = root.rel.shape[0], stack.rows
     k, likely, others = choose(nodes, rows, r, many)
-    for word in range(words.shape[1]):
-        words[r + 1, word] = words[r, word]
-    stack.mark[r + 1], stack.reduced[r + 1], stack.bound[r + 1] = stack.mark[r], stack.reduced[r], stack.bound[r]
+    copy_branch(stack, r, r + 1)
     with_it, without = (r + 1, r) if likely else (r, r + 1)
     grows = grow(root, nodes, arcs, capacity, found, stack, with_it, k, joining)
     if grows:
@@ -280,9 +287,7 @@ def divide(
     if not grows and not stays:
         return r
     if (with_it if grows else without) > r:
-        for word in range(words.shape[1]):
-            words[r, word] = words[r + 1, word]
-        stack.mark[r], stack.reduced[r], stack.bound[r] = stack.mark[r + 1], stack.reduced[r + 1], stack.bound[r + 1]
+        copy_branch(stack, r + 1, r)
     return r + 1
 
 
