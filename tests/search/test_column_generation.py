@@ -247,6 +247,7 @@ def test_interpreted_loops_find_what_compiled_ones_find() -> None:
         "from fusecut.machine import Machine\n"
         "from fusecut.models import LineBuffer\n"
         "from fusecut.problem import Problem\n"
+        "from fusecut.search._covers import Covers, Look, list_known\n"
         "from fusecut.search._cuts import Reach\n"
         "from fusecut.search._kernel import search\n"
         "from fusecut.search._pricing import Effort, Pricing\n"
@@ -260,6 +261,14 @@ def test_interpreted_loops_find_what_compiled_ones_find() -> None:
         "    pricing.know({3: 1}, [6])\n"
         "    for first in pricing.roots:\n"
         "        print(first, *pricing.groups(first, prices, 0, Effort(3, 5, 4)), pricing.steps)\n"
+        "    groups = [g for first in pricing.roots\n"
+        "              for _, g in pricing.groups(first, prices, 10**9, Effort(9, 99, 999)).groups]\n"
+        "    alone = [1 << op for op in range(len(graph))]\n"
+        "    known = {g: problem.rank(g) for g in [*alone, *groups] if problem.fits(g)}\n"
+        "    listing = list_known(known, 0 * prices, pricing, 10**9)\n"
+        "    covers = Covers(pricing, listing, 10**9, alone, problem.rank)\n"
+        "    bounds = [covers.bound for _ in covers.run([Look(4, 99, 99)], Look(0, 9999, 9999))]\n"
+        "    print(covers.chosen, *bounds)\n"
         "print(hasattr(search, 'signatures'))\n"
     )
     outs = []

@@ -76,8 +76,8 @@ _LOOKS: Final = (Look(64, 20_000, 80_000), Look(256, 200_000, 800_000))
 _LAST_LOOK: Final = Look(0, 4_000_000, 4_000_000)
 """For the best choice of all. A set takes some 100 bytes."""
 
-_PLAN_LOOKS: Final = (Look(64, 5_000, 20_000),)
-_LAST_PLAN_LOOK: Final = Look(0, 100_000, 400_000)
+_PLAN_LOOKS: Final = (Look(64, 5_000, 20_000), Look(256, 50_000, 200_000))
+_LAST_PLAN_LOOK: Final = Look(0, 300_000, 1_200_000)
 
 
 def worth_trying(problem: Problem) -> bool:
@@ -272,16 +272,22 @@ class Columns:
         return Round(bound, lowest, len(new), {low_bit(group) for _, group in new}, complete)
 
     def _plan(self) -> Iterator[Proposal]:
-        """The best plan among the groups asked about: those within a part of what is left below the best one first."""
+        """The best plan among the groups asked about and the cheapest others.
+
+        First only groups within a part of what is left below the best plan.
+        """
         prices = self._center
         if prices is None:
             return
         room = NEVER if self.best is None else self.best - int(prices.sum())
         known = self._sure()
+        others = {group: nbytes for group, nbytes in self.bytes_of.items() if group not in known}
+        cheapest = sorted(self.pricing.reduced(others, prices))[: len(self.graph)]
+        known |= {group: others[group] for _, group in cheapest}
         for part in _PLAN_PARTS:
             within = -(-room // part)
             listing = list_known(known, prices, self.pricing, within)
-            covers = Covers(self.pricing, listing, within, known, self._moved)
+            covers = Covers(self.pricing, listing, within, self.asked, self._moved)
             for _ in covers.run(_PLAN_LOOKS, _LAST_PLAN_LOOK):
                 yield Proposal(None, self.bound)
             if covers.chosen is not None:
