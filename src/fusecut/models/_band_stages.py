@@ -76,6 +76,8 @@ class Stages:
         self.rows, self.made, self.images = rows, made, images
         self.habits, self.zero = traits.habits, np.zeros_like(images)
         self._full: dict[int, Sizes] = {}
+        self._held_rows: dict[int, Sizes] = {}
+        self._down: dict[int, Sizes] = {}
         self._must: dict[int, bool] = {}
         self._sums: dict[int, Sizes] = {}
         self._ways: dict[int, list[_Way]] = {}
@@ -147,8 +149,14 @@ class Stages:
     def full(self, tensor: int) -> Sizes:
         """Bytes of all channels of a tensor's rows."""
         if tensor not in self._full:
-            self._full[tensor] = self.rows(tensor) * self.images * self.graph.tensors[tensor].row_bytes
+            self._full[tensor] = self.held_rows(tensor) * self.graph.tensors[tensor].row_bytes
         return self._full[tensor]
+
+    def held_rows(self, tensor: int) -> Sizes:
+        """Rows of a tensor in all images."""
+        if tensor not in self._held_rows:
+            self._held_rows[tensor] = self.rows(tensor) * self.images
+        return self._held_rows[tensor]
 
     def must_be_full(self, tensor: int) -> bool:
         """Whether no plan passes the tensor in slices."""
@@ -190,13 +198,13 @@ class Stages:
 
     def _making(self, index: int, beside: Sizes) -> Sizes:
         """What is there in the stage of an op that makes its result beside so much: in full, or in slices."""
-        made = self.graph.ops[index].outputs[0]
-        all_made = beside + self._results(index)
-        if self.must_be_full(made):
-            return all_made
+        made, results = self.graph.ops[index].outputs[0], self._results(index)
+        if self.must_be_full(made) or not self.readers(made) or np.array_equal(results, self.full(made)):
+            return beside + results
         passing = [self._summed_up(i, made) for i in bits(self.readers(made)) if self.habits[i].takes == "sum"]
-        in_slices: Sizes = np.maximum.reduce([all_made, *passing])
-        return np.minimum(beside + self.full(made), in_slices) if passing else all_made
+        in_slices: Sizes = np.maximum.reduce([beside + results, *passing])
+        in_full: Sizes = beside + self.full(made)
+        return np.minimum(in_full, in_slices)
 
     def _summed_up(self, index: int, operand: int) -> Sizes:
         """What is there while slices of an operand are made and summed up, however they are made."""
@@ -217,7 +225,7 @@ class Stages:
         """What is there while slices of the operand are made and summed up."""
         traits, slices = self.traits, self.zero
         for t in way.slices:
-            slices = slices + self.rows(t) * self.images * traits.channel_row_bytes[t]
+            slices = slices + self.held_rows(t) * traits.channel_row_bytes[t]
         passing = [traits.summed[index], *(traits.slices[i] for i in way.makers)]
         weights = max(traits.biases[index], max(passing) if way.joined else sum(passing))
         others = self._waiting(index, way.full | way.slices)
@@ -284,6 +292,11 @@ class Stages:
 
     def _downwards(self, tensor: int) -> Sizes:
         """What the stage of a part tensor holds because of those who read it."""
+        if tensor not in self._down:
+            self._down[tensor] = self._read_in_slices(tensor)
+        return self._down[tensor]
+
+    def _read_in_slices(self, tensor: int) -> Sizes:
         total, local = self.zero, self.zero
         for i in bits(self.readers(tensor)):
             takes = self.habits[i].takes
