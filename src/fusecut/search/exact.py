@@ -45,7 +45,7 @@ _OPS_AT_A_TIME: Final = 1_000
 _A_LITTLE: Final = 64
 """A group is priced to the byte only where it makes plans dearer by no more than this share of what they cost."""
 
-_WITHOUT_PLAN: Final = 4
+_WITHOUT_PLAN: Final = 2
 """So many times the first questions are asked before there is a plan: one takes questions, too."""
 
 _QUICK: Final = 2
@@ -111,7 +111,7 @@ class Exact:
     effort_per_op: int = 100
     beam_effort: int = 700_000
     column_effort: int = 150_000_000
-    first_questions: int = 150
+    first_questions: int = 400
     questions: int = 3_000
     start: tuple[Group, ...] = ()
 
