@@ -177,9 +177,9 @@ class Exact:
 
     def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
         """A proof without a plan, where that goes quickly; else a first plan and the first questions."""
-        started = self._started(problem)
-        if started is None:
-            yield from search.run(self.first_effort // 10, _WITHOUT_PLAN * self.first_questions)
+        started, questions = self._started(problem), _WITHOUT_PLAN * self.first_questions
+        if started is None and len(problem.graph) < questions:
+            yield from search.run(self.first_effort // 10, questions)
         if not search.done:
             yield from self._easy_plan(problem, search) if started is None else search.take(started)
         if not search.done:
