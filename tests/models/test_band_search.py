@@ -42,7 +42,7 @@ def one_by_one(search: BandSearch) -> list[tuple[Banding, int | None]]:
 
 def test_no_other_bands_move_less() -> None:
     tried = 0
-    for _, _, _, search in searches(range(16)):
+    for _, _, _, search in searches(range(24)):
         least = min((again for _, again in one_by_one(search) if again is not None), default=None)
         answer = search.within(EVERYTHING)
         if least is None:
