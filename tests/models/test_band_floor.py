@@ -235,3 +235,15 @@ def test_squeeze_excite_runs_in_no_number_of_bands_where_its_map_does_not_fit() 
     whole = 8 * 16 * 16
     assert again(graph, graph.everything, whole - 1) == NEVER_BYTES
     assert again(graph, graph.everything, 100_000) == 0
+
+
+def test_where_a_skip_waits_beside_a_gate_the_floor_is_what_one_band_needs_to_the_byte() -> None:
+    """Its map, the sums that slices of the gated map go into, and what the addition reads later are there together."""
+    net = Net()
+    skip = net.conv(net.input(4, 16, 16), 8)
+    wide = net.conv(skip, 48, 1, biases=True)
+    net.add(net.conv(net.squeeze_excite(net.depthwise(wide), 12), 8, 1, biases=True), skip)
+    graph = net.graph()
+    search = MODEL._search(graph, graph.everything, Machine(1 << 40))
+    assert search.least(1) == search.one_band_bytes() > (48 + 8 + 4 * 8) * 16 * 16
+    assert MODEL.buffer_floor(graph, Machine(search.one_band_bytes() - 1)).bands(graph.everything) > 1

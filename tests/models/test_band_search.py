@@ -15,8 +15,10 @@ from fusecut.machine import Machine
 from fusecut.models import Brr
 from fusecut.models._band_group import Banding
 from fusecut.models._band_search import BandSearch
+from fusecut.objective import Objective, Prices
 
 EVERYTHING = 1 << 40
+OBJECTIVES: tuple[Objective, ...] = ("energy", "latency")
 
 
 def searches(seeds: range) -> Iterator[tuple[Graph, Group, int, BandSearch]]:
@@ -116,3 +118,32 @@ def test_a_higher_limit_is_answered_anew_and_a_lower_one_from_memory() -> None:
             answer = model.plan_within(graph, group, machine, limit)
             assert isinstance(answer, Dearer) or answer == truth
         assert model.plan(graph, group, machine) == truth
+
+
+def test_within_a_limit_plans_of_another_objective_are_the_best_ones_or_a_bound_is_told() -> None:
+    """What moves fewer bytes than the limit, but repeats more MACs than the best plan is worth, is no answer."""
+    found = above = 0
+    for graph, group, capacity, _ in searches(range(8)):
+        machine = Machine(
+            capacity,
+            dram_bytes_per_cycle=1,
+            macs_per_cycle=16,
+            pj_per_dram_byte=100,
+            pj_per_sram_byte=2,
+            pj_per_mac=2_000,
+        )
+        for objective in OBJECTIVES:
+            model, prices = Brr().choosing_by(objective), Prices(graph, machine, objective)
+            truth = model.plan(graph, group, machine)
+            cost = truth.cost if isinstance(truth, Planned) else None
+            rank = None if cost is None else prices.rank(group, cost.dram_bytes, cost.recomputed_macs)
+            for limit in (500, 2_000, 8_000, EVERYTHING):
+                answer = Brr().choosing_by(objective).plan_within(graph, group, machine, limit)
+                if isinstance(answer, Dearer):
+                    assert limit < answer.dram_bytes
+                    assert rank is None or prices.rank(group, answer.dram_bytes) <= rank
+                    above += 1
+                else:
+                    assert answer == truth
+                    found += 1
+    assert found > 20 and above > 20

@@ -94,7 +94,7 @@ class BandNeeds:
     def _rows(self, ops: Group, made: dict[int, Sizes], last: int, tensor: int) -> Sizes:
         """Rows of a tensor that lie on chip if all of its channels do; where the halo is kept, beside it."""
         graph, middle = self.graph, self._middles[last][0]
-        rows = np.maximum(np.tile(self.zero, 3), self.bounds.rows(tensor, ops))
+        rows = np.full_like(self.images, self.bounds.rows(tensor, ops))
         maker = graph.producer[tensor]
         if maker in made:
             rows = np.maximum(rows, made[maker])
@@ -102,7 +102,7 @@ class BandNeeds:
         for c in bits(graph.consumer_mask[tensor] & ops):
             for k, t in enumerate(graph.ops[c].inputs):
                 if t == tensor:
-                    rows = np.maximum(rows, np.tile(self.looked_at(c, k, last), 3))
+                    rows = np.maximum(rows, self.looked_at(c, k, last))
                     if c in middle:
                         lo, end = self.tables.maps(c)[k]
                         lows.append(int(lo[middle[c][0]]))
@@ -192,9 +192,10 @@ class BandNeeds:
         return self._spans[key]
 
     def looked_at(self, index: int, operand: int, last: int) -> Sizes:
-        """Rows of an operand that an op looks at in a band: in the middle, or in the first one of ``last``."""
+        """Rows of an operand that an op looks at in a band, three times: in the middle, or in the first of ``last``."""
         key = index, operand, last
         if key not in self._looked:
             _, end = self.tables.maps(index)[operand]
-            self._looked[key] = np.maximum(self.span(index, operand), end[self._reached[last][0][index]])
+            rows = np.maximum(self.span(index, operand), end[self._reached[last][0][index]])
+            self._looked[key] = np.concatenate((rows, rows, rows))
         return self._looked[key]

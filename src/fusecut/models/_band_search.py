@@ -70,13 +70,13 @@ class BandSearch:
         return Dearer(self.touched + best) if isinstance(best, int) else self.planned(best, self.channels)
 
     def _best(self, limit_bytes: int) -> _Choice | int:
-        """The best of all ways that move no more than so many bytes again; if there is none, the least of the others.
+        """The best of all ways, if it moves no more than so many bytes again; else what it moves at least.
 
         Every banding is queued with the least it may cost; the most promising one is looked at more closely
         until the first of the queue is known to the byte: the others cost no less. Whether bands fit need not
         depend on their number alone: where ends are rounded, more of them may hold more rows.
         """
-        options, beyond = list[_Option](), NEVER_BYTES
+        options, late, most = list[_Option](), list[_Option](), limit_bytes
         for order, banding in enumerate(self.bands.bandings):
             least = self.least(banding.number)
             again = self._streamed(banding, least)
@@ -85,13 +85,17 @@ class BandSearch:
         heapify(options)
         while options:
             option = heappop(options)
-            if option.again_bytes > limit_bytes:
-                beyond = min(beyond, option.again_bytes)
-            elif option.choice is not None:
-                return option.choice
-            elif (further := self._further(option)) is not None:
-                heappush(options, further)
-        return beyond
+            if option.again_bytes > most:
+                late.append(option)
+            elif option.choice is None:
+                if (further := self._further(option)) is not None:
+                    heappush(options, further)
+            elif any(other.key < option.key for other in late):
+                options, late, most = [option, *options, *late], [], NEVER_BYTES
+                heapify(options)
+            else:
+                return option.choice if option.again_bytes <= limit_bytes else option.again_bytes
+        return min((option.again_bytes for option in late), default=NEVER_BYTES)
 
     def _streamed(self, banding: Banding, nbytes: int) -> int:
         """Bytes of weights that pass again where so many bytes are not free for them."""

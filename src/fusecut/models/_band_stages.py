@@ -6,7 +6,10 @@ For each op of a group, what its stage holds; sizes are arrays, so one look is g
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, TypeAlias
+from functools import reduce
+from itertools import product
+from math import prod
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,20 +21,45 @@ Sizes: TypeAlias = NDArray[np.int64]
 """Bytes or rows: one for each range of band counts, or for each height of bands."""
 
 _FAR: Final = 1 << 60
+_MOST_WAYS: Final = 8
 
 
 class Traits:
-    """What ops do with slices of channels, and the least slice of each one's weights."""
+    """What ops do with slices of channels, and the least slice of each one's weights.
+
+    ``slices`` are those of an op that has all of its operand, ``summed`` those of one that sums up slices of it, and
+    ``biases`` what such an op begins its sums with.
+    """
 
     def __init__(self, graph: Graph, habits: list[Habits]) -> None:
         self.graph, self.habits = graph, habits
-        self.slices = [self._least_slice(i) for i in range(len(graph))]
+        weighted = [op.weight_bytes > 0 for op in graph.ops]
+        self.slices = [
+            weight_slice(graph, op, 1, False) if has else 0 for op, has in zip(graph.ops, weighted, strict=True)
+        ]
+        self.summed = [
+            weight_slice(graph, op, 1, True) if has else 0 for op, has in zip(graph.ops, weighted, strict=True)
+        ]
+        self.biases = [op.bias_bytes if has else 0 for op, has in zip(graph.ops, weighted, strict=True)]
+        self.channel_row_bytes = [-(-t.cols * t.bits // 8) for t in graph.tensors]
 
-    def _least_slice(self, index: int) -> int:
-        op = self.graph.ops[index]
-        if not op.weight_bytes:
-            return 0
-        return min(weight_slice(self.graph, op, 1, summed) for summed in (False, True))
+
+class _Way(NamedTuple):
+    """A way to make slices of a tensor: what is ``full`` meanwhile, what passes in ``slices``, and who ``makes`` them.
+
+    Where slices are ``joined``, those of one maker come after those of another.
+    """
+
+    full: frozenset[int]
+    slices: frozenset[int]
+    makers: frozenset[int] = frozenset()
+    joined: bool = False
+
+    def beside(self, other: _Way) -> _Way:
+        """Both at the same time."""
+        return _Way(
+            self.full | other.full, self.slices | other.slices, self.makers | other.makers, self.joined or other.joined
+        )
 
 
 class Stages:
@@ -48,8 +76,12 @@ class Stages:
         self.rows, self.made, self.images = rows, made, images
         self.habits, self.zero = traits.habits, np.zeros_like(images)
         self._full: dict[int, Sizes] = {}
+        self._held_rows: dict[int, Sizes] = {}
+        self._down: dict[int, Sizes] = {}
         self._must: dict[int, bool] = {}
         self._sums: dict[int, Sizes] = {}
+        self._ways: dict[int, list[_Way]] = {}
+        self._firsts: dict[tuple[int, int], Sizes] = {}
         tensors = dict.fromkeys(t for i in bits(ops) for t in self.graph.ops[i].inputs)
         self._forked = [t for t in tensors if self.readers(t) & (self.readers(t) - 1)]
         self._held = [t for t in tensors if t in self._forked or self._has_siblings(t)]
@@ -117,8 +149,14 @@ class Stages:
     def full(self, tensor: int) -> Sizes:
         """Bytes of all channels of a tensor's rows."""
         if tensor not in self._full:
-            self._full[tensor] = self.rows(tensor) * self.images * self.graph.tensors[tensor].row_bytes
+            self._full[tensor] = self.held_rows(tensor) * self.graph.tensors[tensor].row_bytes
         return self._full[tensor]
+
+    def held_rows(self, tensor: int) -> Sizes:
+        """Rows of a tensor in all images."""
+        if tensor not in self._held_rows:
+            self._held_rows[tensor] = self.rows(tensor) * self.images
+        return self._held_rows[tensor]
 
     def must_be_full(self, tensor: int) -> bool:
         """Whether no plan passes the tensor in slices."""
@@ -150,25 +188,70 @@ class Stages:
         """What is there in the stage of one op."""
         takes = self.habits[index].takes
         if takes == "local":
-            return self._operands(index) + self._results(index)
+            return self._making(index, self._operands(index))
         inputs = list(dict.fromkeys(self.graph.ops[index].inputs))
-        waiting, least = self._waiting(index), self.traits.slices[index]
-        own = self._all(inputs) + self._results(index) + waiting + least
+        waiting = self._waiting(index)
+        own = self._making(index, self._all(inputs) + waiting + self.traits.slices[index])
         if takes == "sum" and not self.must_be_full(inputs[0]):
             own = np.minimum(own, self._summing(index, inputs[0], waiting))
         return own
 
+    def _making(self, index: int, beside: Sizes) -> Sizes:
+        """What is there in the stage of an op that makes its result beside so much: in full, or in slices."""
+        made, results = self.graph.ops[index].outputs[0], self._results(index)
+        if self.must_be_full(made) or not self.readers(made) or np.array_equal(results, self.full(made)):
+            return beside + results
+        passing = [self._summed_up(i, made) for i in bits(self.readers(made)) if self.habits[i].takes == "sum"]
+        in_slices: Sizes = np.maximum.reduce([beside + results, *passing])
+        in_full: Sizes = beside + self.full(made)
+        return np.minimum(in_full, in_slices)
+
+    def _summed_up(self, index: int, operand: int) -> Sizes:
+        """What is there while slices of an operand are made and summed up, however they are made."""
+        if (index, operand) not in self._firsts:
+            ways = [self._first(index, operand, way) for way in self.ways(operand)]
+            self._firsts[index, operand] = np.minimum.reduce(ways)
+        return self._firsts[index, operand]
+
     def _summing(self, index: int, operand: int, waiting: Sizes) -> Sizes:
         """What is there if an op sums up slices of its operand, as all that sum it up do; first those, then results."""
-        least = self.traits.slices[index]
-        upwards = self._upwards(operand)
-        first = (
-            np.maximum(self._downwards(operand) + upwards, self._partial(index) + np.maximum(upwards, waiting)) + least
-        )
+        first = self._summed_up(index, operand)
         summing = (i for i in bits(self.readers(operand)) if self.habits[i].takes == "sum")
         then = np.maximum(sum((self.sums(i) for i in summing), self.zero), self.sums(index) + waiting)
         most: Sizes = np.maximum(first, then)
         return most
+
+    def _first(self, index: int, operand: int, way: _Way) -> Sizes:
+        """What is there while slices of the operand are made and summed up."""
+        traits, slices = self.traits, self.zero
+        for t in way.slices:
+            slices = slices + self.held_rows(t) * traits.channel_row_bytes[t]
+        passing = [traits.summed[index], *(traits.slices[i] for i in way.makers)]
+        weights = max(traits.biases[index], max(passing) if way.joined else sum(passing))
+        others = self._waiting(index, way.full | way.slices)
+        sums: Sizes = np.maximum(self._downwards(operand), self._partial(index) + others)
+        return sums + self._all(way.full) + slices + weights
+
+    def ways(self, tensor: int) -> list[_Way]:
+        """How slices of a tensor come about. Of many ways only what they have in common."""
+        if tensor not in self._ways:
+            self._ways[tensor] = self._made_in_slices(tensor)
+        return self._ways[tensor]
+
+    def _made_in_slices(self, tensor: int) -> list[_Way]:
+        maker, this = self.graph.producer[tensor], frozenset({tensor})
+        if maker < 0 or not self.ops >> maker & 1:
+            return [_Way(frozenset(), this)]
+        inputs, own = dict.fromkeys(self.graph.ops[maker].inputs), frozenset({maker})
+        joined = self.graph.ops[maker].kind == "concat"
+        must = frozenset(t for t in inputs if self.must_be_full(t))
+        if self.habits[maker].takes != "local" or (joined and must):
+            return [_Way(frozenset(inputs), this, own)]
+        free = [[_Way(frozenset({t}), frozenset()), *self.ways(t)] for t in inputs if t not in must]
+        start = _Way(must, this, own, joined)
+        if prod(map(len, free)) > _MOST_WAYS:
+            return [start]
+        return [reduce(_Way.beside, choice, start) for choice in product(*free)]
 
     def _all(self, tensors: Iterable[int]) -> Sizes:
         """All channels of each tensor."""
@@ -209,6 +292,11 @@ class Stages:
 
     def _downwards(self, tensor: int) -> Sizes:
         """What the stage of a part tensor holds because of those who read it."""
+        if tensor not in self._down:
+            self._down[tensor] = self._read_in_slices(tensor)
+        return self._down[tensor]
+
+    def _read_in_slices(self, tensor: int) -> Sizes:
         total, local = self.zero, self.zero
         for i in bits(self.readers(tensor)):
             takes = self.habits[i].takes
@@ -229,15 +317,16 @@ class Stages:
             return self._operands(maker)
         return self._all(dict.fromkeys(self.graph.ops[maker].inputs))
 
-    def _waiting(self, index: int) -> Sizes:
+    def _waiting(self, index: int, counted: frozenset[int] = frozenset()) -> Sizes:
         """What waits beside an op: what was there before it, or was made of that, and is needed after it.
 
+        Nothing of what is ``counted``, or used by the op, is counted again.
         Where somebody reads a tensor after the op, it waits itself. Where its other readers are neither before
         nor after, it waits for one of them, or they have run: then something on the way from each waits.
         """
         graph, total = self.graph, self.zero
         before, after = graph.ancestors[index], graph.descendants[index]
-        used = set(graph.ops[index].inputs)
+        used = set(counted).union(graph.ops[index].inputs)
         for t in self._held:
             readers, maker = self.readers(t), graph.producer[t]
             if t in used or not (readers & before or (maker >= 0 and (before & self.ops) >> maker & 1)):

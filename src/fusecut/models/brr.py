@@ -92,8 +92,10 @@ class Brr:
             return streamed if streamed.resource != "buffer" else self._banded(graph, group, machine, limit_bytes)
         if streamed.schedule.passes == 1:
             return streamed
-        rank, per_byte = self._rank_by(graph, machine), tariff(self.objective, machine).per_byte
-        twice = rank(streamed) // per_byte if per_byte else NEVER_BYTES
+        rank, prices = self._rank_by(graph, machine), tariff(self.objective, machine)
+        twice = rank(streamed) // prices.per_byte if prices.per_byte else NEVER_BYTES
+        if prices.per_cycle:  # cycles are no sum of bytes: there is no limit to compare with
+            twice = limit_bytes = NEVER_BYTES
         banded = self._banded(graph, group, machine, min(limit_bytes, twice))
         if isinstance(banded, Planned):
             return min(streamed, banded, key=rank)

@@ -42,6 +42,12 @@ _TALL_ROWS: Final = 200_000
 _OPS_AT_A_TIME: Final = 1_000
 """Where groups are priced, effort and questions are for so many ops."""
 
+_A_LITTLE: Final = 64
+"""A group is priced to the byte only where it makes plans dearer by no more than this share of what they cost."""
+
+_WITHOUT_PLAN: Final = 2
+"""So many times the first questions are asked before there is a plan: one takes questions, too."""
+
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
 
@@ -89,7 +95,9 @@ class Exact:
     Memory is O(steps) labels, and a set of ops for each ideal met.
 
     Where the model's floor prices groups instead of forbidding them (``brr``, ``mixed``), questions to
-    the model are what takes time. Then the first plan is the best of groups that fit as they are; if
+    the model are what takes time. A few hundred settle many a network before any plan is known: what a group costs is
+    asked for bit by bit, as far as it may still be part of the best plan. Where they do not, the
+    first plan is the best of groups that fit as they are; if
     ``first_questions`` do not settle the proof, the best plan of a buffer an eighth smaller follows, or, where
     as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof, twice as
     many and twice the effort from 1,000 ops on, and so on.
@@ -103,7 +111,7 @@ class Exact:
     effort_per_op: int = 100
     beam_effort: int = 700_000
     column_effort: int = 150_000_000
-    first_questions: int = 150
+    first_questions: int = 400
     questions: int = 3_000
     start: tuple[Group, ...] = ()
 
@@ -168,9 +176,12 @@ class Exact:
             yield from search.run(long * self.effort, long * self.questions)
 
     def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
-        """A first plan and the first questions."""
-        started = self._started(problem)
-        yield from self._easy_plan(problem, search) if started is None else search.take(started)
+        """A proof without a plan, where that goes quickly; else a first plan and the first questions."""
+        started, questions = self._started(problem), _WITHOUT_PLAN * self.first_questions
+        if started is None and len(problem.graph) < questions:
+            yield from search.run(self.first_effort // 10, questions)
+        if not search.done:
+            yield from self._easy_plan(problem, search) if started is None else search.take(started)
         if not search.done:
             search = _narrowed(problem, search)
             yield from search.run(self.first_effort, self.first_questions)
@@ -394,19 +405,25 @@ class AStar:
         return True
 
     def _verify(self, label: _Label) -> bool:
-        """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue."""
+        """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue.
+
+        It is asked for the price of a group that is not much dearer than thought; else it may say only that it is,
+        which saves it work, and is asked again when the label comes up again.
+        """
         if label.verified:
             return True
         before = self.settled[label.parent].reached
-        worth = None if self.best is None else self.best - before - (label.bound - label.reached)
-        price = self._price(label.group, worth)
+        limit = label.reached - before + label.bound // _A_LITTLE
+        if self.best is not None:
+            limit = min(limit, self.best - before - (label.bound - label.reached))
+        price = self._price(label.group, limit)
         if price is None:
             return False
         reached = before + price
         if reached > label.reached:
             bound = reached + label.bound - label.reached
             if self.best is None or bound < self.best:
-                heapq.heappush(self.open, label._replace(bound=bound, reached=reached, verified=True))
+                heapq.heappush(self.open, label._replace(bound=bound, reached=reached, verified=price <= limit))
             return False
         return True
 
