@@ -22,12 +22,12 @@ from fusecut.models import LineBuffer, scheme_model
 from fusecut.problem import Problem
 from fusecut.search import NO_PLAN
 from fusecut.search import _net as net
+from fusecut.search._astar import AStar
 from fusecut.search._columns import Columns, worth_trying
 from fusecut.search._covers import Covers
 from fusecut.search._cuts import Reach
 from fusecut.search._pricing import Duals, Effort, Pricing
 from fusecut.search._root import localise
-from fusecut.search.exact import AStar
 from fusecut.search.protocol import Proposal
 from fusecut.testing import random_graph
 
