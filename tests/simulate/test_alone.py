@@ -6,7 +6,7 @@ import pytest
 
 from fusecut.cost import Infeasible, Planned
 from fusecut.errors import SimulationError
-from fusecut.ir import Graph, Op, Tensor
+from fusecut.ir import AttrValue, Graph, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models import Layerwise
 from fusecut.schedule import Schedule, Tile
@@ -144,13 +144,26 @@ def test_constants_folded_into_a_product_are_read_whatever_the_buffer(heads: int
     assert moved == least
 
 
-def test_a_convolution_whose_columns_are_among_its_channels_is_held_whole() -> None:
-    """72 channels here are 12 channels of 6 columns in the file: a share of them is no share of the products."""
-    attrs = {"kernel": (3, 13), "pads": (1, 6, 1, 6), "spatial_kernel": (3, 3), "spatial_pads": (1, 1, 1, 1)}
-    tensors = (Tensor("x", (1, 72, 6, 1)), Tensor("y", (1, 16, 6, 6)))
+def test_a_convolution_whose_columns_are_among_its_channels_is_tiled_by_channels_of_the_file() -> None:
+    """72 channels here are 12 channels of 6 columns in the file."""
+    attrs: dict[str, AttrValue] = {"kernel": (3, 13), "pads": (1, 6, 1, 6), "spatial_kernel": (3, 3), "in_channels": 12}
     op = Op("conv", "conv", (0,), (1,), attrs, weight_elements=16 * 12 * 9, bias_elements=16)
-    graph = Graph("g", tensors, (op,), (0,), (1,))
-    need = 432 + 576 + 1728 + 64
+    graph = Graph("g", (Tensor("x", (1, 72, 6, 1)), Tensor("y", (1, 16, 6, 6))), (op,), (0,), (1,))
+    least, moved = 432 + 576 + 1728 + 64, 2**60
+    for capacity in range(60, 2600, 90):
+        planned = Layerwise().plan(graph, 1, Machine(capacity))
+        assert isinstance(planned, Planned), capacity
+        assert execute(graph, Machine(capacity), [planned])[0].agrees, planned
+        assert planned.schedule.tile is not None and planned.schedule.tile.in_channels <= 12
+        assert least <= planned.cost.dram_bytes <= moved
+        moved = planned.cost.dram_bytes
+    assert moved == least
+
+
+def test_a_convolution_of_fewer_weights_than_its_channels_say_is_held_whole() -> None:
+    op = Op("conv", "conv", (0,), (1,), {"kernel": (1, 1)}, weight_elements=12 * 16)
+    graph = Graph("g", (Tensor("x", (1, 24, 6, 1)), Tensor("y", (1, 16, 6, 1))), (op,), (0,), (1,))
+    need = 144 + 96 + 192
     assert isinstance(Layerwise().plan(graph, 1, Machine(need - 1)), Infeasible)
     planned = Layerwise().plan(graph, 1, Machine(need))
     assert isinstance(planned, Planned)

@@ -17,7 +17,7 @@ from fusecut.ir import Graph, Group, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models._tiling import Axis, Choice, Cut, Layer, Shortage, best, cut, cuts, extent, tile_passes, up
 from fusecut.ops import COLS, ROWS, axis_map, product_sizes
-from fusecut.rowmap import RowMap
+from fusecut.rowmap import RowMap, barrier
 from fusecut.schedule import Schedule, Tile
 
 Pricer: TypeAlias = Callable[[Graph, Op, int], Choice | Shortage]
@@ -159,16 +159,18 @@ def _layer(
 
 
 def _convolution(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
-    """conv and conv_transpose; with dynamic weights, uneven groups or columns among the channels all is resident."""
+    """conv and conv_transpose; with dynamic weights, uneven groups or rows of channels, everything must be resident."""
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    groups = op.attrs.get("groups", 1)
-    if op.attrs.get("barrier") or not isinstance(groups, int) or len(op.inputs) > 1:
+    groups, inputs = op.attrs.get("groups", 1), op.attrs.get("in_channels", source.channels)
+    if op.attrs.get("barrier") or not isinstance(groups, int) or not isinstance(inputs, int) or len(op.inputs) > 1:
         return _resident(graph, op, capacity)
-    channels = groups, source.channels // groups, made.channels // groups
-    kernel = prod(_kernel(op))
-    if source.channels % groups or made.channels % groups or prod(channels) * kernel > op.weight_elements:
+    channels = groups, inputs // groups, made.channels // groups
+    kernel, cols = prod(_kernel(op)), source.elements // (source.batch * source.rows * inputs)
+    uneven = inputs % groups or made.channels % groups or source.elements % (source.batch * source.rows * inputs)
+    if uneven or prod(channels) * kernel > op.weight_elements:
         return _resident(graph, op, capacity)
-    axes = source.batch, axis_map(graph, op, 0, ROWS), axis_map(graph, op, 0, COLS)
+    wide = axis_map(graph, op, 0, COLS) if cols == source.cols else barrier(cols, made.cols)
+    axes = source.batch, axis_map(graph, op, 0, ROWS), wide
     return best(_layer(graph, op, channels, axes, kernel), capacity)
 
 

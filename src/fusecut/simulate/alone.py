@@ -139,17 +139,20 @@ def _channel_bits(op: Op, groups: int, outs: int, weights: int) -> int:
 
 def _conv(graph: Graph, op: Op) -> Nest | None:
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    groups = op.attrs.get("groups", 1)
-    if op.attrs.get("barrier") or not isinstance(groups, int) or len(op.inputs) > 1:
+    groups, ins = op.attrs.get("groups", 1), op.attrs.get("in_channels", source.channels)
+    if op.attrs.get("barrier") or not isinstance(groups, int) or not isinstance(ins, int) or len(op.inputs) > 1:
         return None
-    if source.channels % groups or made.channels % groups:
+    width, odd = divmod(source.elements, source.batch * source.rows * ins)
+    if odd or ins % groups or made.channels % groups:
         return None
-    c, k = source.channels // groups, made.channels // groups
+    c, k = ins // groups, made.channels // groups
     shape = op.attrs.get("spatial_kernel", op.attrs.get("kernel", (1, 1)))
     taps = prod(shape) if isinstance(shape, tuple) else 1
-    if groups * c * k * taps > op.weight_elements:  # what are channels here are columns of the file
+    if groups * c * k * taps > op.weight_elements:
         return None
     rows, cols = (windows(axis_map(graph, op, 0, axis)) for axis in (ROWS, COLS))
+    if width != source.cols:  # columns of the file that lie among the channels here
+        cols = ((0, width),) * made.cols
     return _nest(op, (groups, k, c), (source.batch, rows, cols), taps, source, made)
 
 

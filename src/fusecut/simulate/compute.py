@@ -139,7 +139,9 @@ class Compute:
     def _tiled(self, op: Op, kernel: OpKernel, schedule: Schedule, images: list[Array]) -> list[Array] | None:
         """The product of the op's first node for each image, tile by tile; None for ops without such tiles."""
         nest = nest_of(self.graph, op, schedule)
-        if nest is None or schedule.tile is None or len(kernel.steps[0].inputs) < 2 or op.attrs.get("barrier"):
+        if nest is None or schedule.tile is None or len(kernel.steps[0].inputs) < 2:
+            return None
+        if op.attrs.get("barrier") or "spatial_kernel" in op.attrs:
             return None
         step = kernel.steps[0]
         w = self.constant(step.inputs[1])
