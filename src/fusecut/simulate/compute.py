@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -120,7 +121,7 @@ class Compute:
         """
         op = self.graph.ops[index]
         if len({self.graph.tensors[t].batch for t in (*op.inputs, *op.outputs)}) > 1:
-            raise SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or without data")
+            raise _mixes_images(op)
         kernel = OpKernel(self, op)
         images = [self._slabs(op, n, dram) for n in range(self.graph.tensors[op.outputs[0]].batch)]
         products = self._tiled(op, kernel, schedule, [kernel.factor(slabs) for slabs in images])
@@ -165,6 +166,10 @@ def _windows(op: Op) -> Windows:
         return pair(op, key, ROWS, default), pair(op, key, COLS, default)
 
     return Windows(along("strides", 1), along("dilations", 1), along("pads", 0))
+
+
+def _mixes_images(op: Op) -> SimulationError:
+    return SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or without data")
 
 
 def rule_of(step: Step) -> Rule:
@@ -301,7 +306,10 @@ class OpKernel:
             slab = self._lookup(name, env)[0]
             if slab is None:
                 raise SimulationError(f"op {self.op.name!r} made no row of {name!r}")
-            found.append(self.compute.rows_out(name, to_rows(slab, self._layout(name))))
+            layout = self._layout(name)
+            if slab.size % (prod(layout.dims) // layout.rows) or slab.size > prod(layout.dims):
+                raise _mixes_images(self.op)
+            found.append(self.compute.rows_out(name, to_rows(slab, layout)))
         return found
 
     def _run(self, env: Slabs, row: int | None, steps: Sequence[Step] | None = None) -> Slabs:
