@@ -11,13 +11,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from fusecut import _start
 from fusecut._version import __version__
 from fusecut.cli import bench, curve, lists, plan, predict, solve, train
 from fusecut.cli.options import Commands, Parser
 from fusecut.cli.terminal import BAD_INPUT, OK, print_anything
 from fusecut.errors import FusecutError
-
-INTERRUPTED: Final = 130
 
 COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
     solve.solve_command,
@@ -42,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     print_anything()
     try:
+        _start.release()
         args = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
     except KeyboardInterrupt as interrupt:
         print(f"fusecut: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
-        return INTERRUPTED
+        return _start.INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
