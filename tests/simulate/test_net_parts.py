@@ -251,3 +251,29 @@ def test_a_layer_whose_first_state_is_for_all_images_is_not_run_image_by_image(t
     file.write_bytes(model_of(nodes, {"x": (3, 2, 5)}, constants, ir_version=10).SerializeToString())
     with pytest.raises(SimulationError, match="mixes images of a batch: simulate it for one image"):
         fc.simulate(fc.solve(fc.load(file), "1MiB"), model=file)
+
+
+def test_a_network_input_without_axes_is_a_number(tmp_path: Path) -> None:
+    graph = check(tmp_path, [helper.make_node("Mul", ["x", "k"], ["y"])], {"x": (1, 3, 8, 8), "k": ()})
+    assert graph.tensors[1].dims == ()
+    check(tmp_path, [helper.make_node("Relu", ["k"], ["y"])], {"k": ()})
+
+
+def test_a_network_output_may_be_a_number(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("ReduceMean", ["r"], ["y"], keepdims=0)]
+    check(tmp_path, nodes, {"x": (1, 3, 8, 8)})
+
+
+def test_results_without_arithmetic_are_named(tmp_path: Path) -> None:
+    """Where the largest values lie, for an upsampling that puts them back."""
+    window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["values", "places"], name="pool", **window),
+        helper.make_node("MaxUnpool", ["values", "places"], ["y"], **window),
+    ]
+    file = tmp_path / "net.onnx"
+    file.write_bytes(model_of(nodes, {"x": (1, 3, 8, 8)}, ir_version=10).SerializeToString())
+    solution = fc.solve(fc.load(file), "1MiB")
+    with pytest.raises(SimulationError, match=r"op 'pool': MaxPool has no arithmetic for 'places' here: .* \(--fast"):
+        fc.simulate(solution, model=file)
+    assert fc.simulate(solution, mode="fast").agrees

@@ -105,7 +105,8 @@ class Compute:
     def rows_of(self, tensor: int, array: Array) -> Array:
         """An array of the file's shape as rows, row axis first, image after image."""
         layout, facts = self.layouts[tensor], self.graph.tensors[tensor]
-        images = np.split(np.asarray(array, self.dtype), facts.batch, axis=layout.batch_axis or 0)
+        values = np.asarray(array, self.dtype)
+        images = np.split(values, facts.batch, axis=layout.batch_axis or 0) if values.ndim else [values]
         return np.concatenate([to_rows(image.reshape(layout.dims), layout) for image in images])
 
     def array_of(self, tensor: int, rows: Array) -> Array:
@@ -168,8 +169,11 @@ def _windows(op: Op) -> Windows:
     return Windows(along("strides", 1), along("dilations", 1), along("pads", 0))
 
 
+WITHOUT_DATA: Final = "without data (--fast, or mode='fast')"
+
+
 def _mixes_images(op: Op) -> SimulationError:
-    return SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or without data")
+    return SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or {WITHOUT_DATA}")
 
 
 def rule_of(step: Step) -> Rule:
@@ -182,7 +186,7 @@ def rule_of(step: Step) -> Rule:
         return ARITHMETIC[step.op_type]
     if step.kind in ("", "opaque") and "." not in step.op_type:
         return lambda call: computed(call.step, call.args)
-    raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
+    raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate {WITHOUT_DATA}")
 
 
 class OpKernel:
@@ -319,7 +323,13 @@ class OpKernel:
                 made: Sequence[Array] = [FOLDS[step.kind][1](self.state, self._folding(step))]
             else:
                 made = self._computed(self._call(step, env, row))
-            for name, value in zip([o for o in step.outputs if o], made, strict=True):
+            names = [o for o in step.outputs if o]
+            if len(made) < len(names):
+                raise SimulationError(
+                    f"op {self.op.name!r}: {step.op_type} has no arithmetic for {names[len(made)]!r} here: simulate "
+                    f"{WITHOUT_DATA}"
+                )
+            for name, value in zip(names, made, strict=True):
                 env[name] = [(self.compute.settled(step, name, value), low)]
         return env
 
