@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,15 +21,17 @@ from fusecut.cost import Cost, FitFloor
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer, scheme_model
+from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import NO_PLAN
 from fusecut.search import _net as net
 from fusecut.search._astar import AStar
 from fusecut.search._columns import Columns, worth_trying
-from fusecut.search._covers import Covers
+from fusecut.search._covers import Covers, Listing, Look, list_groups
 from fusecut.search._cuts import Reach
-from fusecut.search._pricing import Duals, Effort, Pricing
-from fusecut.search._root import localise
+from fusecut.search._pricing import Effort, Pricing
+from fusecut.search._root import I64, localise
+from fusecut.search._sets import NEVER, Sets
 from fusecut.search.protocol import Proposal
 from fusecut.testing import random_graph
 
@@ -54,29 +58,22 @@ def fitting_groups(problem: Problem) -> Iterator[Group]:
                 yield group
 
 
-def random_duals(graph: Graph, rng: Generator) -> Duals:
-    """Prices around what an op costs alone, and two fines."""
+def random_prices(graph: Graph, rng: Generator) -> I64:
+    """Prices around what an op costs alone."""
     alone = [graph.touch_once_bytes(1 << op) for op in range(len(graph))]
-    prices = [int(cost * rng.uniform(-0.2, 1.2)) for cost in alone]
-    fines = {}
-    if len(graph) > 2:
-        for _ in range(2):
-            ops = rng.choice(len(graph), 3, replace=False)
-            fines[sum(1 << int(op) for op in ops)] = int(rng.integers(1, 200))
-    return Duals(prices, fines)
+    return np.array([int(cost * rng.uniform(-0.2, 1.2)) for cost in alone], np.int64)
 
 
-def reduced(problem: Problem, duals: Duals, group: Group) -> int:
-    """By definition: touch-once bytes, less the prices, plus a fine for two of three."""
-    fines = sum(fine for ops, fine in duals.fines.items() if (ops & group).bit_count() >= 2)
-    return problem.graph.touch_once_bytes(group) + fines - sum(int(duals.prices[op]) for op in bits(group))
+def reduced(problem: Problem, prices: I64, group: Group) -> int:
+    """By definition: touch-once bytes, less the prices."""
+    return problem.graph.touch_once_bytes(group) - sum(int(prices[op]) for op in bits(group))
 
 
-def searched(problem: Problem, duals: Duals, limit: int, effort: Effort) -> dict[Group, int]:
+def searched(problem: Problem, prices: I64, limit: int, effort: Effort) -> dict[Group, int]:
     pricing = pricing_of(problem)
     found: dict[Group, int] = {}
     for first in pricing.roots:
-        for cost, group in pricing.groups(first, duals, limit, effort).groups:
+        for cost, group in pricing.groups(first, prices, limit, effort).groups:
             assert group not in found
             found[group] = cost
     return found
@@ -86,28 +83,28 @@ def searched(problem: Problem, duals: Duals, limit: int, effort: Effort) -> dict
 def test_all_groups_below_a_limit_are_found_with_their_reduced_costs(model: str) -> None:
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 2])
-        duals, limit = random_duals(problem.graph, rng), int(rng.integers(-100, 300))
-        costs = {g: reduced(problem, duals, g) for g in fitting_groups(problem) if g & (g - 1)}
+        prices, limit = random_prices(problem.graph, rng), int(rng.integers(-100, 300))
+        costs = {g: reduced(problem, prices, g) for g in fitting_groups(problem) if g & (g - 1)}
         wanted = {g: cost for g, cost in costs.items() if cost < limit}
         for effort in THOROUGH:
-            assert searched(problem, duals, limit, effort) == wanted, f"seed {seed}"
+            assert searched(problem, prices, limit, effort) == wanted, f"seed {seed}"
 
 
 @every_model
 def test_known_groups_are_left_out_and_priced_by_themselves(model: str) -> None:
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 3])
-        duals, pricing = random_duals(problem.graph, rng), pricing_of(problem)
+        prices, pricing = random_prices(problem.graph, rng), pricing_of(problem)
         groups = [g for g in fitting_groups(problem) if g & (g - 1)]
         known = {g: problem.graph.touch_once_bytes(g) for g in groups if rng.random() < 0.5}
         refused = [g for g in groups if g not in known and rng.random() < 0.3]
         pricing.know(known, refused)
-        costs = {g: reduced(problem, duals, g) for g in groups}
-        assert {g: cost for cost, g in pricing.reduced(known, duals)} == {g: costs[g] for g in known}
+        costs = {g: reduced(problem, prices, g) for g in groups}
+        assert {g: cost for cost, g in pricing.reduced(known, prices)} == {g: costs[g] for g in known}
         for first in range(len(problem.graph)):
             mine = [costs[g] for g in known if g & -g == 1 << first]
-            assert pricing.least_known(first, duals) == min(0, min(mine, default=0))
-        found = [g for first in pricing.roots for _, g in pricing.groups(first, duals, 10**9, THOROUGH[0]).groups]
+            assert pricing.least_known(first, prices) == min(0, min(mine, default=0))
+        found = [g for first in pricing.roots for _, g in pricing.groups(first, prices, 10**9, THOROUGH[0]).groups]
         assert sorted(found) == sorted(set(groups) - set(known) - set(refused)), f"seed {seed}"
 
 
@@ -115,11 +112,11 @@ def test_known_groups_are_left_out_and_priced_by_themselves(model: str) -> None:
 def test_of_many_groups_the_cheapest_are_kept(model: str) -> None:
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 6])
-        duals, pricing = random_duals(problem.graph, rng), pricing_of(problem)
-        costs = {g: reduced(problem, duals, g) for g in fitting_groups(problem) if g & (g - 1)}
+        prices, pricing = random_prices(problem.graph, rng), pricing_of(problem)
+        costs = {g: reduced(problem, prices, g) for g in fitting_groups(problem) if g & (g - 1)}
         for first in pricing.roots:
             mine = sorted(cost for g, cost in costs.items() if g & -g == 1 << first and cost < 100)
-            priced = pricing.groups(first, duals, 100, Effort(10_000, 7, 3))
+            priced = pricing.groups(first, prices, 100, Effort(10_000, 7, 3))
             assert priced.complete
             assert [cost for cost, _ in priced.groups] == mine[:3], f"seed {seed}"
 
@@ -129,11 +126,11 @@ def test_of_many_groups_the_cheapest_are_kept(model: str) -> None:
 def test_the_bound_of_a_root_holds_whatever_the_effort(model: str, effort: Effort) -> None:
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 4])
-        duals, pricing = random_duals(problem.graph, rng), pricing_of(problem)
+        prices, pricing = random_prices(problem.graph, rng), pricing_of(problem)
         for first in pricing.roots:
             mine = [g for g in fitting_groups(problem) if g & -g == 1 << first and g & (g - 1)]
-            least = min((reduced(problem, duals, g) for g in mine), default=0)
-            assert pricing.groups(first, duals, 0, effort).least_bytes <= least, f"seed {seed}"
+            least = min((reduced(problem, prices, g) for g in mine), default=0)
+            assert pricing.groups(first, prices, 0, effort).least_bytes <= least, f"seed {seed}"
 
 
 @every_model
@@ -142,17 +139,17 @@ def test_a_cut_bounds_every_group_that_agrees_with_the_decisions(model: str) -> 
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 5])
         graph, pricing = problem.graph, pricing_of(problem)
-        duals = Duals(random_duals(graph, rng).prices.tolist(), {})
+        prices = random_prices(graph, rng)
         groups = list(fitting_groups(problem))
         if not groups:
             continue
         held = groups[int(rng.integers(len(groups)))]
         held &= -held
-        decisions = Decisions(pricing, duals, problem.capacity_bytes, held, int(rng.integers(0, 40 << 12)))
+        decisions = Decisions(pricing, prices, problem.capacity_bytes, held, int(rng.integers(0, 40 << 12)))
         taken, dropped = held, 0
         for op in rng.permutation(len(graph)).tolist():
             agreeing = [g for g in groups if taken & ~g == 0 and not dropped & g]
-            least = min((reduced(problem, duals, g) for g in agreeing), default=None)
+            least = min((reduced(problem, prices, g) for g in agreeing), default=None)
             compared += least is not None
             assert least is None or decisions.bound <= least * net.PRICE, f"seed {seed}"
             if taken >> op & 1:
@@ -169,10 +166,10 @@ def test_a_cut_bounds_every_group_that_agrees_with_the_decisions(model: str) -> 
 class Decisions:
     """A minimum cut of a whole network, and the bound that decisions about ops leave."""
 
-    def __init__(self, pricing: Pricing, duals: Duals, capacity_bytes: int, held: Group, price: int) -> None:
+    def __init__(self, pricing: Pricing, prices: I64, capacity_bytes: int, held: Group, price: int) -> None:
         ops = len(pricing.graph)
         everything = np.arange(ops, dtype=np.int32)
-        root = localise(pricing.tables, everything, duals.prices, duals.fines_at, duals.fine_records)
+        root = localise(pricing.tables, everything, prices)
         state = np.zeros(ops, np.int8)
         state[list(bits(held))] = net.IN
         self.nodes = np.empty(net.FIRST + ops + 2 * len(root.tensors), net.NODE)
@@ -252,17 +249,17 @@ def test_interpreted_loops_find_what_compiled_ones_find() -> None:
         "from fusecut.problem import Problem\n"
         "from fusecut.search._cuts import Reach\n"
         "from fusecut.search._kernel import search\n"
-        "from fusecut.search._pricing import Duals, Effort, Pricing\n"
+        "from fusecut.search._pricing import Effort, Pricing\n"
         "from fusecut.testing import random_graph\n"
         "for seed in range(3):\n"
         "    graph = random_graph(np.random.default_rng(seed), 12, inputs=2)\n"
         "    whole = LineBuffer().demand(graph, graph.everything).nbytes\n"
         "    problem = Problem(graph, Machine(whole // 2), LineBuffer())\n"
         "    pricing = Pricing(problem, Reach(problem))\n"
-        "    duals = Duals([graph.touch_once_bytes(1 << op) for op in range(len(graph))], {7: 50, 56: 9})\n"
+        "    prices = np.array([graph.touch_once_bytes(1 << op) for op in range(len(graph))])\n"
         "    pricing.know({3: 1}, [6])\n"
         "    for first in pricing.roots:\n"
-        "        print(first, *pricing.groups(first, duals, 0, Effort(3, 5, 4)), pricing.steps)\n"
+        "        print(first, *pricing.groups(first, prices, 0, Effort(3, 5, 4)), pricing.steps)\n"
         "print(hasattr(search, 'signatures'))\n"
     )
     outs = []
@@ -276,59 +273,132 @@ def test_interpreted_loops_find_what_compiled_ones_find() -> None:
     assert len(outs[0]) > 20
 
 
-def paid_for(problem: Problem, rng: Generator) -> Duals:
-    """Prices and fines for which no group costs less than its ops are worth."""
-    duals = random_duals(problem.graph, rng)
+def paid_for(problem: Problem, rng: Generator) -> I64:
+    """Prices for which no group costs less than its ops are worth."""
+    prices = random_prices(problem.graph, rng)
     groups = [*fitting_groups(problem), *(1 << op for op in range(len(problem.graph)))]
     for first in reversed(range(len(problem.graph))):
-        least = min(reduced(problem, duals, g) for g in groups if g & -g == 1 << first)
-        duals.lower(first, -min(least, 0))
-    return duals
+        least = min(reduced(problem, prices, g) for g in groups if g & -g == 1 << first)
+        prices[first] += min(least, 0)
+    return prices
+
+
+def listed(problem: Problem, prices: I64, limit: int, room: int) -> tuple[Pricing, Listing, dict[Group, int]]:
+    """All groups below a limit, of which those of one op are known."""
+    known = {1 << op: problem.rank(1 << op) for op in range(len(problem.graph))}
+    bytes_of = {group: nbytes for group, nbytes in known.items() if nbytes is not None}
+    pricing = pricing_of(problem)
+    work = list_groups(pricing, prices, bytes_of, (), limit, room)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return pricing, end.value, bytes_of
 
 
 @every_model
-def test_covers_find_the_best_choice_or_prove_that_none_is_within_the_room(model: str) -> None:
+@pytest.mark.parametrize("ahead", [(), (1,), (3,), (2, 9)])
+def test_covers_find_the_optimum_or_prove_that_none_is_within_the_room(model: str, ahead: tuple[int, ...]) -> None:
     met = 0
+    looks = [Look(each, 10_000, 10_000) for each in ahead]
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 7])
         truth = best_by_trying_all(problem, partitions(seed))
         if truth is None:
             continue
-        duals = paid_for(problem, rng)
-        known = {1 << op: problem.rank(1 << op) for op in range(len(problem.graph))}
-        bytes_of = {group: nbytes for group, nbytes in known.items() if nbytes is not None}
-        for room in (truth[0] - duals.total, truth[0] - duals.total + 1, 10**6):
-            covers = Covers(pricing_of(problem), duals, room, bytes_of, (), problem.rank)
-            bounds = [covers.bound_bytes for _ in covers.run(10_000)]
+        prices = paid_for(problem, rng)
+        least = truth[0] - int(prices.sum())
+        for room in (least, least + 1, least + 10**6):
+            pricing, listing, known = listed(problem, prices, room, room)
+            covers = Covers(pricing, listing, room, known, problem.rank)
+            bounds = [covers.bound for _ in covers.run(looks, Look(0, 10_000, 10_000))]
             assert covers.done
-            assert all(bound <= truth[0] for bound in [*bounds, covers.bound_bytes]) or room == 10**6
-            if covers.chosen is None:
-                assert covers.bound_bytes == duals.total + room <= truth[0], f"seed {seed}"
-                continue
-            cost = sum(problem.rank(group) or 0 for group in covers.chosen)
-            assert covers.bound_bytes == cost <= truth[0], f"seed {seed}"
-            met += cost == truth[0]
-            assert sum(covers.chosen) == problem.graph.everything
+            assert covers.bound == least >= max(bounds, default=0), f"seed {seed}"
+            assert (covers.chosen is None) == (room == least)
+            if covers.chosen is not None:
+                met += 1
+                assert sum(problem.rank(group) or 0 for group in covers.chosen) == truth[0]
+                Partition(problem.graph, covers.chosen)
     assert met > 20
 
 
+@every_model
+def test_bounds_of_covers_hold_whatever_is_listed_and_looked_at(model: str) -> None:
+    below = 0
+    for seed in SEEDS:
+        problem, rng = small_problem(seed, model), np.random.default_rng([seed, 8])
+        truth = best_by_trying_all(problem, partitions(seed))
+        if truth is None:
+            continue
+        prices = paid_for(problem, rng)
+        least = truth[0] - int(prices.sum())
+        for _ in range(4):
+            room = int(least * rng.uniform(0.5, 1.5)) + 1
+            pricing, listing, known = listed(problem, prices, int(rng.integers(0, room + 1)), room)
+            covers = Covers(pricing, listing, room, known, problem.rank)
+            looks = [Look(*rng.integers(1, [10, 40, 40]).tolist()) for _ in range(int(rng.integers(3)))]
+            bounds = [covers.bound for _ in covers.run(looks, Look(0, *rng.integers(1, 200, 2).tolist()))]
+            assert max([covers.bound, *bounds]) <= min(room, least), f"seed {seed}"
+            below += covers.bound < min(room, least)
+            if covers.done:
+                assert covers.bound == min(room, least)
+                assert (covers.chosen is None) == (room <= least)
+    assert below > 5
+
+
+def wait_for_each_other(graph: Graph, group: Group, other: Group) -> bool:
+    """Whether each of two groups reads from the other."""
+    needs, others = (set().union(*(bits(graph.preds[op]) for op in bits(g))) for g in (group, other))
+    return any(other >> op & 1 for op in needs) and any(group >> op & 1 for op in others)
+
+
+def test_groups_that_wait_for_each_other_are_forbidden_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches: list[int] = []
+    without = Covers._without
+
+    def counted(covers: Covers, sets: Sets, forbidden: Sequence[int], most: int) -> Any:
+        searches.append(len(forbidden))
+        return without(covers, sets, forbidden, most)
+
+    monkeypatch.setattr(Covers, "_without", counted)
+    for seed in SEEDS:
+        problem, rng = small_problem(seed, "lbdf"), np.random.default_rng([seed, 10])
+        graph = problem.graph
+        groups = [g for g in range(1, graph.everything + 1) if graph.is_connected(g) and graph.is_convex(g)]
+        costs = {group: int(rng.integers(5, 30)) for group in groups}
+        circles = [
+            pair for pair in combinations(groups, 2) if not pair[0] & pair[1] and wait_for_each_other(graph, *pair)
+        ]
+        for _ in range(min(3, len(circles))):
+            costs.update(dict.fromkeys(circles[int(rng.integers(len(circles)))], 1))
+        listing = Listing([(cost, group) for group, cost in costs.items()], np.full(len(graph), NEVER))
+        covers = Covers(pricing_of(problem), listing, NEVER, costs, problem.rank)
+        list(covers.run([Look(3, 1000, 1000)], Look(0, 10_000, 10_000)))
+        assert covers.done
+        assert covers.chosen is not None
+        Partition(graph, covers.chosen)
+        best = min(sum(costs[group] for group in plan.groups) for plan in partitions(seed))
+        assert covers.bound == best == sum(costs[group] for group in covers.chosen), f"seed {seed}"
+    assert sum(forbidden > 0 for forbidden in searches) > 3
+
+
 def test_prices_end_at_the_optimum_that_ideals_lead_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Graphs too large for trying all partitions, against A* over ideals; few columns a plan, so that covers end it."""
+    """Graphs too large for trying all partitions, against A* over ideals; without plans, so that covers end it."""
     begun: list[int] = []
     finish = Columns._covers
 
-    def counted(columns: Columns, duals: Duals) -> Iterator[Proposal]:
+    def counted(columns: Columns) -> Iterator[Proposal]:
         begun.append(columns.best is not None and not columns.done)
-        yield from finish(columns, duals)
+        yield from finish(columns)
 
     monkeypatch.setattr(Columns, "_covers", counted)
-    monkeypatch.setattr("fusecut.search._columns._PER_OP", 2)
+    monkeypatch.setattr(Columns, "_plan", lambda columns: iter(()))
     for seed in range(8):
         rng = np.random.default_rng(seed)
         graph = random_graph(rng, int(rng.integers(12, 20)), inputs=2)
         whole = LineBuffer().demand(graph, graph.everything).nbytes
         problem = Problem(graph, Machine(whole // 3), scheme_model("lbdf"))
-        search, columns = AStar(problem), Columns(problem)
+        search, columns = AStar(problem), Columns(problem, [1 << op for op in range(len(graph))])
         list(search.run(200_000))
         bounds = [proposal.bound or 0 for proposal in columns.run(10_000_000)]
         assert search.done

@@ -14,20 +14,24 @@ between them and the prices of the relaxation, which jump from one end to the ot
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
-from math import floor
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar, cast
+
+import numpy as np
 
 from fusecut.cost import FitFloor, Infeasible
-from fusecut.errors import PartitionError
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search._covers import Covers
+from fusecut.search._covers import Covers, Look, list_groups, list_known
 from fusecut.search._cuts import Reach
 from fusecut.search._master import Master, Relaxed
-from fusecut.search._pricing import Duals, Effort, Pricing
+from fusecut.search._pricing import Effort, Pricing
+from fusecut.search._root import I64
+from fusecut.search._sets import NEVER
 from fusecut.search._tables import low_bit
 from fusecut.search.protocol import Proposal
+
+T = TypeVar("T")
 
 _QUICK: Final = Effort(1, 60, 8)
 """Of the first rounds: a short look finds most groups."""
@@ -46,23 +50,14 @@ _BUSY: Final = 8
 _MOST_SHARE, _LEAST_SHARE, _RISE = 1 / 2, 1 / 32, 5 / 4
 """Prices that gave a better bound move further the next time, others half as far."""
 
-_PLAN_EVERY: Final = 4
-"""Of so many rounds at all first ops one is followed by a plan, unless one is near."""
-
-_PER_OP: Final = 4
-"""So many groups for each op may become part of a plan."""
-
-_ROUGH: Final = 0.003
-"""The first plan need not be nearer than this to the best among the groups known."""
+_FIRST_PLAN: Final = 4
+"""After so many rounds at all first ops a plan is made, unless one is near; after twice as many the next one."""
 
 _NEAR: Final = 1.003
 """A plan that is nearer than this to the relaxation is improved at the end only."""
 
 _DOUBTS: Final = 4
 """The relaxation is solved again while more than one group of so many in use changes when the model is asked."""
-
-_CLOSE: Final = 4
-"""Cuts come as soon as the bound is nearer to the relaxation than so many parts of what the best plan is above it."""
 
 _STEPS_PER_QUESTION: Final = 2_000
 """A question to the model takes as long as so many steps, roughly."""
@@ -72,8 +67,17 @@ _ROOTS_PER_PROPOSAL: Final = 50
 _PARTS: Final = (8, 4, 2, 1)
 """What is left below the best plan is closed in parts: first an eighth of it, in the end all."""
 
-_MOST_SETS: Final = 300_000
-"""Of covered ops, for each part."""
+_PLAN_PARTS: Final = (4, 1)
+"""The same for the best plan among the groups known."""
+
+_LOOKS: Final = (Look(64, 20_000, 80_000), Look(256, 200_000, 800_000))
+"""Tails of every op: a short look ahead, then a long one."""
+
+_LAST_LOOK: Final = Look(0, 4_000_000, 4_000_000)
+"""For the best choice of all. A set takes some 100 bytes."""
+
+_PLAN_LOOKS: Final = (Look(64, 5_000, 20_000),)
+_LAST_PLAN_LOOK: Final = Look(0, 100_000, 400_000)
 
 
 def worth_trying(problem: Problem) -> bool:
@@ -87,11 +91,11 @@ def worth_trying(problem: Problem) -> bool:
 class Round(NamedTuple):
     """What one round of pricing came to: ``roots`` are the first ops below which new groups were found.
 
-    ``duals`` are prices that no group lacks any more; the bound is 0 where not every root was looked at.
+    ``prices`` are such that every group pays for its ops; the bound is 0 where not every root was looked at.
     """
 
     bound: int
-    duals: Duals
+    prices: I64
     new: int
     roots: set[int]
     complete: bool
@@ -108,7 +112,7 @@ class Columns:
         self.best: int | None = None
         self.bound = bound
         self._rounds = 0
-        self._apart: list[list[Group]] = []
+        self._center: I64 | None = None
         penalty = 2 * sum(self.graph.touch_once_bytes(1 << op) for op in range(len(self.graph))) + 1
         self.master = Master(len(self.graph), penalty)
         for op in range(len(self.graph)):
@@ -137,29 +141,26 @@ class Columns:
         busy = set(self.pricing.roots)
         while len(busy) * _BUSY > len(self.pricing.roots) and self.steps < steps and not self.done:
             relaxed, _ = self._relaxed()
-            duals = _whole(relaxed.prices, relaxed.fines)
-            found = yield from self._round(duals, _QUICK, busy, at_once=False)
+            found = yield from self._round(_between(None, relaxed, 1.0), _QUICK, busy, at_once=False)
             self.bound, busy = max(self.bound, found.bound), found.roots
         yield from self._steady(steps)
         if not self.done:
-            relaxed, _ = self._relaxed()
-            yield from self._plan(_whole(relaxed.prices, relaxed.fines))
+            yield from self._plan()
 
     def _steady(self, steps: int) -> Iterator[Proposal]:
         """Rounds at all first ops, at prices between the best ones so far and those of the relaxation."""
         roots = set(self.pricing.roots)
-        center: Duals | None = None
-        reached, share, level, rounds = 0, _MOST_SHARE / 2, 0, 0
+        reached, share, level, rounds, due = 0, _MOST_SHARE / 2, 0, 0, _FIRST_PLAN
         while self.steps < steps and not self.done:
             relaxed, changed = self._relaxed()
-            duals = _between(center, relaxed, share)
-            found = yield from self._round(duals, _effort(level), roots)
+            prices = _between(self._center, relaxed, share)
+            found = yield from self._round(prices, _effort(level), roots)
             rounds += 1
             self.bound = max(self.bound, found.bound)
             yield Proposal(None, self.bound)
             better = found.bound > reached
-            if center is None or better:
-                center, reached, share = found.duals, found.bound, min(_MOST_SHARE, share * _RISE)
+            if self._center is None or better:
+                self._center, reached, share = found.prices, found.bound, min(_MOST_SHARE, share * _RISE)
             else:
                 share = max(_LEAST_SHARE, share / 2)
             if not found.complete and not better:
@@ -167,31 +168,43 @@ class Columns:
             elif not found.new:
                 share = _MOST_SHARE
             left = relaxed.nbytes - self.bound
-            if left * 100 < relaxed.nbytes and rounds % _PLAN_EVERY == 0 and not self._near(relaxed.nbytes):
-                yield from self._plan(duals, _ROUGH)
-            ended = not changed and relaxed.nbytes - reached <= len(self.graph) + len(relaxed.fines)
-            if ended:
-                yield from self._plan(duals)
-            if (ended or self._closed_in(left)) and not self.master.cut_off(relaxed) and ended:
-                yield from self._covers(center)
+            if left * 100 < relaxed.nbytes and rounds >= due and not self._near(relaxed.nbytes):
+                due = 2 * rounds
+                yield from self._plan()
+            if not changed and relaxed.nbytes - reached <= len(self.graph):
+                yield from self._plan()
+                yield from self._covers()
                 return
 
-    def _covers(self, duals: Duals) -> Iterator[Proposal]:
-        """All choices of groups within a part of the room that is left below the best plan, then within all of it."""
+    def _covers(self) -> Iterator[Proposal]:
+        """The best choice among all groups: first those within a part of the room below the best plan, at last all."""
+        prices = self._center
         for part in _PARTS:
-            if self.best is None or self.done:
+            if self.best is None or self.done or prices is None:
                 return
-            room = -((self.bound - self.best) // part)
-            known = {group: nbytes for group, nbytes in self.bytes_of.items() if group in self.asked}
-            covers = Covers(self.pricing, duals, self.bound - duals.total + room, known, self.refused, self._moved)
-            for _ in covers.run(_MOST_SETS):
-                self.bound = max(self.bound, min(covers.bound_bytes, self.best))
+            total = int(prices.sum())
+            room = self.best - total
+            limit = -(-room // part)
+            listing = yield from self._told(list_groups(self.pricing, prices, self._sure(), self.refused, limit, room))
+            covers = Covers(self.pricing, listing, room, self.asked, self._moved)
+            for _ in covers.run(_LOOKS, _LAST_LOOK):
+                self.bound = max(self.bound, total + covers.bound)
                 yield Proposal(None, self.bound)
-            self.bound = max(self.bound, min(covers.bound_bytes, self.best))
-            yield Proposal(None, self.bound)
+            self.bound = max(self.bound, total + covers.bound)
             yield from self._accept(covers.chosen)
-            if not covers.done:
-                return
+
+    def _told(self, work: Generator[None, None, T]) -> Generator[Proposal, None, T]:
+        """Do some work, and show what is known meanwhile."""
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return cast(T, end.value)
+            yield Proposal(None, self.bound)
+
+    def _sure(self) -> dict[Group, int]:
+        """The groups that the model has been asked about."""
+        return {group: nbytes for group, nbytes in self.bytes_of.items() if group in self.asked}
 
     def _moved(self, group: Group) -> int | None:
         """What the model says that a group moves; None if it does not run."""
@@ -200,20 +213,11 @@ class Columns:
         return self.bytes_of.get(group)
 
     def _accept(self, groups: list[Group] | None) -> Iterator[Proposal]:
-        """Take a choice of groups for the best plan, if it is better and none of them wait in a circle."""
+        """Take a choice of groups for the best plan, if it is better."""
         cost = sum(self.bytes_of[group] for group in groups or ())
-        if not groups or self.best is None or cost >= self.best:
-            return
-        try:
-            partition = Partition(self.graph, groups)
-        except PartitionError:
-            return
-        self.best = cost
-        yield Proposal(partition, self.bound)
-
-    def _closed_in(self, left: float) -> bool:
-        """Whether the bound is near the relaxation, compared with the best plan."""
-        return self.best is not None and left * _CLOSE < self.best - self.bound - left
+        if groups and (self.best is None or cost < self.best):
+            self.best = cost
+            yield Proposal(Partition(self.graph, groups), self.bound)
 
     def _near(self, nbytes: float) -> bool:
         """Whether the best plan is within a hundredth of the relaxation."""
@@ -240,7 +244,7 @@ class Columns:
         return before == planned.cost.dram_bytes
 
     def _round(
-        self, duals: Duals, effort: Effort, roots: set[int], at_once: bool = True
+        self, prices: I64, effort: Effort, roots: set[int], at_once: bool = True
     ) -> Generator[Proposal, None, Round]:
         """Look for groups below first ops, the last one first: those known already, and those of the roots given.
 
@@ -249,8 +253,8 @@ class Columns:
         """
         self.pricing.know(self.bytes_of, self.refused)
         self._rounds += 1
-        lowest, complete, new = duals.copy(), True, list[tuple[int, Group]]()
-        looked = lowest if at_once else duals
+        lowest, complete, new = prices.copy(), True, list[tuple[int, Group]]()
+        looked = lowest if at_once else prices
         for done, first in enumerate(reversed(range(len(self.graph)))):
             least = self.pricing.least_known(first, looked)
             if first in roots:
@@ -259,43 +263,30 @@ class Columns:
                 least = min(least, priced.least_bytes)
                 new += priced.groups
             if least < 0:
-                lowest.lower(first, -least)
+                lowest[first] += least
             if done % _ROOTS_PER_PROPOSAL == 0:
                 yield Proposal(None, self.bound)
         for _, group in new:
             self.master.add(group, self.graph.touch_once_bytes(group))
-        bound = lowest.total if len(roots) == len(self.pricing.roots) else 0
+        bound = int(lowest.sum()) if len(roots) == len(self.pricing.roots) else 0
         return Round(bound, lowest, len(new), {low_bit(group) for _, group in new}, complete)
 
-    def _cheapest(self, duals: Duals, asked: int) -> list[Group]:
-        """The groups for a plan, all of which run: the single ops, and those of least reduced cost.
-
-        The model is ``asked`` about so many of the cheapest.
-        """
-        ranked = sorted(self.pricing.reduced(self.bytes_of, duals))
-        for _, group in ranked[:asked]:
-            self._moved(group)
-        running = [group for _, group in ranked if group in self.asked and group in self.bytes_of]
-        singles = [1 << op for op in range(len(self.graph)) if 1 << op in self.bytes_of]
-        return list(dict.fromkeys([*singles, *running[: _PER_OP * len(self.graph)]]))
-
-    def _plan(self, duals: Duals, slack: float = 0.0) -> Iterator[Proposal]:
-        """A good plan among the groups of least reduced cost, none of which wait in a circle."""
-        groups = self._cheapest(duals, len(self.graph) * (1 if slack else _PER_OP))
-        while True:
-            whole = self.master.best_whole(groups, self._apart, slack)
-            if whole is None:
-                return
-            cost = sum(self.bytes_of[group] for group in whole)
-            try:
-                partition = Partition(self.graph, whole)
-            except PartitionError:
-                self._apart.append(whole)
-                continue
-            if self.best is None or cost < self.best:
-                self.best = cost
-                yield Proposal(partition, self.bound)
+    def _plan(self) -> Iterator[Proposal]:
+        """The best plan among the groups asked about: those within a part of what is left below the best one first."""
+        prices = self._center
+        if prices is None:
             return
+        room = NEVER if self.best is None else self.best - int(prices.sum())
+        known = self._sure()
+        for part in _PLAN_PARTS:
+            within = -(-room // part)
+            listing = list_known(known, prices, self.pricing, within)
+            covers = Covers(self.pricing, listing, within, known, self._moved)
+            for _ in covers.run(_PLAN_LOOKS, _LAST_PLAN_LOOK):
+                yield Proposal(None, self.bound)
+            if covers.chosen is not None:
+                yield from self._accept(covers.chosen)
+                return
 
 
 def _effort(level: int) -> Effort:
@@ -305,16 +296,7 @@ def _effort(level: int) -> Effort:
     return effort._replace(cuts=effort.cuts << min(max(0, level - last), _DOUBLED))
 
 
-def _whole(prices: list[float], fines: Mapping[Group, float]) -> Duals:
-    """Prices in whole bytes, rounded down, and fines rounded up."""
-    return Duals([floor(price) for price in prices], {ops: -floor(-fine) for ops, fine in fines.items() if fine > 0})
-
-
-def _between(center: Duals | None, relaxed: Relaxed, share: float) -> Duals:
-    """Prices and fines on the way from the center to those of the relaxation."""
-    if center is None:
-        return _whole(relaxed.prices, relaxed.fines)
-    prices = [a + (b - a) * share for a, b in zip(center.prices.tolist(), relaxed.prices, strict=True)]
-    old = center.fines
-    fines = {ops: old.get(ops, 0) + (fine - old.get(ops, 0)) * share for ops, fine in relaxed.fines.items()}
-    return _whole(prices, fines)
+def _between(center: I64 | None, relaxed: Relaxed, share: float) -> I64:
+    """Whole prices on the way from the center to those of the relaxation, rounded down."""
+    prices = np.array(relaxed.prices)
+    return np.floor(prices if center is None else center + (prices - center) * share).astype(np.int64)

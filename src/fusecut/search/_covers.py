@@ -1,168 +1,267 @@
 """From near-optimal prices to the optimum: a shortest path over sets of ops that are covered, lowest op first.
 
 Choose a group for the lowest op that no group holds yet, then for the next one: every choice of disjoint groups
-that holds all ops is such a path, and the sets of ops covered on the way are its nodes. With prices y of ops and
-fines of triples (:mod:`fusecut.search._master`) for which every group pays, completing a set S costs at least::
+that holds all ops is such a path, and the sets of ops covered on the way are its nodes. With prices y of ops for
+which every group pays, a step costs what the group moves beyond the prices of its ops: A* in integers.
 
-    h(S) = sum of y(i) over ops outside S - sum of fines of triples with two ops or three outside S
+What is left of the bound's gap comes up in every part of a network, and A* without a bound of what is to come would
+look at all that is within the whole gap in the first part already. So a *tail* is worked out for every op, last op
+first: what a plan costs beyond the prices once the groups with all lowest ops below are chosen, whatever they
+are. Such a choice leaves some ops from there on covered: parts of groups that begin below. Let them be covered for
+nothing by any such parts, find the cheapest path from there to an op further on, and add the tail of that one: A*
+again, over a part of the network. With the tails of all ops, A* over all of it looks at little more than its optimum.
 
-for each of these fines is paid by one of the groups to come at most. h falls along a path by no more than the
-group costs, so A* with it is exact; where prices are near-optimal, few groups and few sets are within reach of the
-best plan known. The steps of a group G after S cost, in integers::
-
-    bytes(G) - y(G) + fines of triples of which G holds two + fines of triples of which S, G, and the rest hold one each
-
-Groups may still wait for each other in a circle: the bound holds, and the path is a plan only if they do not.
+Groups may still wait for each other in a circle: then each of them is forbidden in turn.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from fusecut.cost import NEVER_BYTES
-from fusecut.ir import Group, bits
-from fusecut.search._pricing import Duals, Effort, Pricing
+import numpy as np
+from numpy.typing import NDArray
+
+from fusecut.ir import Graph, Group, bits
+from fusecut.search._pricing import Effort, Pricing
+from fusecut.search._root import I64
+from fusecut.search._sets import (
+    BEYOND,
+    EMPTY,
+    NEVER,
+    REACHED,
+    UNASKED,
+    Choices,
+    Sets,
+    begin,
+    crossing,
+    new_sets,
+    settle,
+)
 from fusecut.search._tables import low_bit
 
 _EFFORT: Final = Effort(2_000, 1000, 50_000)
-"""Enough to list all groups of a first op that matter; where it is not, nothing is proved."""
+"""Enough to list all groups of a first op that matter, as a rule."""
 
-_MOST_GROUPS, _MOST_WAITING = 300_000, 2_000_000
-"""Groups listed, and sets waiting to be settled, 300 bytes each."""
+_MOST_GROUPS: Final = 1_000_000
 
-_SETS_PER_YIELD: Final = 2_000
+_ASKED_AT_ONCE: Final = 64
+"""Questions to the model between two signs of life."""
 
-
-class _Choice(NamedTuple):
-    """A group, what it costs beyond the prices of its ops at least, and the triples of which it holds one op."""
-
-    cost: int
-    group: Group
-    ones: tuple[int, ...]
+_CIRCLES: Final = 200
+"""So many choices with a circle are divided."""
 
 
-class _Reached(NamedTuple):
-    """A set of covered ops, ordered by what is spent, larger ones first; the set before, and whether the model has
-    been asked about the group between them."""
+class Look(NamedTuple):
+    """How far ahead tails look, in ops, and how many sets may be settled and kept for each."""
 
-    spent: int
-    order: int
-    covered: Group
-    before: Group
-    asked: bool
+    ahead: int
+    sets: int
+    kept: int
+
+
+class Listing(NamedTuple):
+    """Groups with what they cost beyond the prices of their ops, at least.
+
+    ``unlisted[op]`` is what every other group with this lowest op costs at least.
+    """
+
+    groups: list[tuple[int, Group]]
+    unlisted: I64
+
+
+def list_known(bytes_of: Mapping[Group, int], prices: I64, pricing: Pricing, room: int) -> Listing:
+    """The groups known, as if there were no others."""
+    groups = [(cost, group) for cost, group in pricing.reduced(bytes_of, prices) if cost < room]
+    return Listing(groups, np.full(len(prices), NEVER))
+
+
+def list_groups(
+    pricing: Pricing, prices: I64, known: Mapping[Group, int], refused: Iterable[Group], limit: int, room: int
+) -> Generator[None, None, Listing]:
+    """The known groups that cost less than ``room`` beyond their prices, and all others below the limit."""
+    pricing.know(known, refused)
+    listing = list_known(known, prices, pricing, room)
+    for first in pricing.roots:
+        most = min(_EFFORT.groups, max(1, _MOST_GROUPS - len(listing.groups)))
+        priced = pricing.groups(first, prices, limit, _EFFORT._replace(groups=most))
+        listing.groups.extend(priced.groups)
+        if limit < room:
+            listing.unlisted[first] = limit
+        if len(priced.groups) == most:
+            listing.unlisted[first] = min(limit, priced.groups[-1][0])
+        if not priced.complete:
+            listing.unlisted[first] = min(limit, priced.least_bytes)
+        yield
+    return listing
 
 
 class Covers:
-    """All choices of groups that cost less than ``total of the duals + room_bytes``.
+    """All choices of groups that cost less than ``room`` beyond all prices.
 
-    ``bytes_of`` are the bytes of groups that the model knows, ``refused`` those that do not run, and ``ask`` says what
-    others move, None if they do not run. Every group that may run must pay for its ops under the duals.
-    ``bound_bytes`` holds for every plan; ``chosen`` is the best choice, once ``done``, None if there is none.
+    ``known`` are groups whose costs are certain, and ``ask`` says what another one moves, None if it does not run.
+    Every group must pay for its ops. ``bound`` is what every plan costs beyond all prices at least, ``room`` at most;
+    ``chosen`` is the best choice whose groups do not wait in a circle, once ``done``; None if there is none.
     """
 
     def __init__(
         self,
         pricing: Pricing,
-        duals: Duals,
-        room_bytes: int,
-        bytes_of: Mapping[Group, int],
-        refused: Iterable[Group],
+        listing: Listing,
+        room: int,
+        known: Collection[Group],
         ask: Callable[[Group], int | None],
     ) -> None:
-        self._graph, self._duals, self._room, self._ask = pricing.graph, duals, room_bytes, ask
-        self._triples = list(duals.fines.items())
-        self._through = [
-            [k for k, (ops, _) in enumerate(self._triples) if ops >> op & 1] for op in range(len(pricing.graph))
-        ]
-        self.bound_bytes = duals.total
+        self._graph: Graph = pricing.graph
+        self._ask, self._room = ask, room
+        listed = sorted(listing.groups, key=lambda entry: (low_bit(entry[1]), entry))
+        self._groups = [group for _, group in listed]
+        self._listed = _choices(listed, known, len(self._graph))
+        self._unlisted = listing.unlisted
+        self._ends = np.arange(1, len(self._graph) + 1)
+        for first, near in pricing.roots.items():
+            self._ends[first] = near[-1] + 1
+        self._tails = np.zeros(len(self._graph) + 1, np.int64)
+        self.bound = 0
         self.done = False
         self.chosen: list[Group] | None = None
-        self.sets = 0
-        self._pricing, self._bytes_of, self._refused = pricing, bytes_of, refused
-        self._choices: list[list[_Choice]] = [[] for _ in range(len(pricing.graph))]
-        self._extra = dict.fromkeys(bytes_of, 0)
 
-    def _list(self) -> Generator[None, None, bool]:
-        """For each first op the groups that may matter, the cheapest first; whether they are not too many."""
-        self._pricing.know(self._bytes_of, self._refused)
-        for cost, group in self._pricing.reduced(self._bytes_of, self._duals):
-            if cost < self._room:
-                self._choices[low_bit(group)].append(self._choice(cost, group))
-        left = _MOST_GROUPS
-        for first in self._pricing.roots:
-            priced = self._pricing.groups(first, self._duals, self._room, _EFFORT)
-            left -= len(priced.groups)
-            if not priced.complete or len(priced.groups) == _EFFORT.groups or left < 0:
-                return False
-            self._choices[first] += [self._choice(cost, group) for cost, group in priced.groups]
+    def run(self, looks: Sequence[Look], last: Look) -> Iterator[None]:
+        """Tails, one look further than the other, then the best choice."""
+        for look in looks:
+            yield from self._look(look)
+            if self.bound >= self._room:
+                self.done = True
+                return
+        yield from self._choose(last)
+
+    def _look(self, look: Look) -> Iterator[None]:
+        """The tail of every op, the last one first."""
+        sets = new_sets(look.kept, self._listed.words.shape[1])
+        for op in reversed(range(len(self._graph))):
+            least, _ = yield from self._settle(sets, op, min(op + look.ahead, len(self._graph)), look.sets)
+            self._tails[op] = max(self._tails[op], least)
+            self.bound = max(self.bound, min(int(self._tails[op]), int(self._beyond()[:op].min(initial=NEVER))))
+            if self.bound >= self._room:
+                return
             yield
-        for choices in self._choices:
-            choices.sort()
-        return True
 
-    def _choice(self, cost: int, group: Group) -> _Choice:
-        touched = {k for op in bits(group) for k in self._through[op]}
-        return _Choice(cost, group, tuple(k for k in touched if (self._triples[k][0] & group).bit_count() == 1))
-
-    def run(self, most_sets: int) -> Iterator[None]:
-        """Settle sets of covered ops, cheapest first, until all are covered, none is left, or the sets are spent."""
-        if not (yield from self._list()):
-            return
-        settled: dict[Group, Group] = {}
-        queue = [_Reached(0, 0, 0, 0, True)]
-        while queue and self.sets < most_sets and len(queue) < _MOST_WAITING:
-            spent, _, covered, before, asked = reached = heapq.heappop(queue)
-            if covered in settled:
-                continue
-            more = 0 if asked else self._more(covered ^ before)
-            if more:
-                if spent + more < self._room:
-                    heapq.heappush(queue, reached._replace(spent=spent + more, asked=True))
-                continue
-            self.sets += 1
-            settled[covered] = before
-            self.bound_bytes = max(self.bound_bytes, self._duals.total + spent)
-            if covered == self._graph.everything:
-                self.done, self.chosen = True, _groups(settled, covered)
-                return
-            for following in self._steps(covered, spent):
-                if following.spent < self._room and following.covered not in settled:
-                    heapq.heappush(queue, following)
-            if self.sets % _SETS_PER_YIELD == 0:
+    def _settle(self, sets: Sets, first: int, stop: int, most: int) -> Generator[None, None, tuple[int, int | None]]:
+        """What a plan costs at least once all lowest ops below the first one are chosen; the row reached, if any."""
+        parts = self._parts(first)
+        beyond = self._beyond()
+        begin(sets, first, min(int(self._tails[first + 1]), int(beyond[first])), self._room)
+        asked = 0
+        while True:
+            end, row = settle(sets, self._listed, parts, self._tails, beyond, stop, most)
+            if end != UNASKED:
+                break
+            self._learn(int(sets.choice[row]))
+            asked += 1
+            if asked % _ASKED_AT_ONCE == 0:
                 yield
-        if not queue:
-            self.done, self.bound_bytes = True, self._duals.total + self._room
+        if end == EMPTY:
+            return int(sets.counts[BEYOND]), None
+        return int(sets.least[row]), int(row) if end == REACHED else None
 
-    def _steps(self, covered: Group, spent: int) -> Iterator[_Reached]:
-        """The sets after each choice for the lowest op that is not covered."""
-        lowest = low_bit(~covered)
-        for cost, group, ones in self._choices[lowest]:
-            if spent + cost >= self._room:
+    def _beyond(self) -> I64:
+        """What a plan costs at least from an op on that takes a group with this lowest op which is not listed.
+
+        Tails count parts of listed groups only: so the one that holds is that of an op which no such group reaches, if
+        none of those between has another group that is not listed.
+        """
+        beyond = np.full(len(self._tails), NEVER)
+        for op in np.flatnonzero(self._unlisted < NEVER)[::-1].tolist():
+            end = self._ends[op]
+            after = min(self._tails[end], beyond[op + 1 : end].min(initial=NEVER))
+            beyond[op] = min(NEVER, self._unlisted[op] + after)
+        return beyond
+
+    def _learn(self, choice: int) -> None:
+        """Ask the model about a group."""
+        group = self._groups[choice]
+        nbytes = self._ask(group)
+        self._listed.more[choice] = NEVER if nbytes is None else nbytes - self._graph.touch_once_bytes(group)
+
+    def _parts(self, first: int) -> Choices:
+        """What groups that begin below an op hold from it on, for nothing."""
+        budget = self._room - int(self._tails[first + 1])
+        lowest, words = crossing(self._listed, first, budget)
+        rows = np.unique(np.column_stack([lowest.astype(np.uint64), words]), axis=0)
+        begins = np.searchsorted(rows[:, 0].astype(np.int64), np.arange(len(self._graph) + 1)).astype(np.int32)
+        nothing = np.zeros(len(rows), np.int64)
+        return Choices(begins, np.ascontiguousarray(rows[:, 1:]), nothing.astype(np.int32), nothing, nothing)
+
+    def _choose(self, look: Look) -> Iterator[None]:
+        """The best choice without a circle: of one with a circle, each group in turn is forbidden."""
+        sets = new_sets(look.kept, self._listed.words.shape[1])
+        place = {group: choice for choice, group in enumerate(self._groups)}
+        waiting: list[tuple[int, int, tuple[int, ...], list[Group] | None]] = [(self.bound, 0, (), None)]
+        for made in range(_CIRCLES):
+            least, _, forbidden, groups = heapq.heappop(waiting)
+            self.bound = max(self.bound, min(least, self._room))
+            if groups is not None or least >= self._room:
+                self.done, self.chosen = bool(groups) or least >= self._room, groups or None
                 return
-            if not group & covered:
-                more, after = self._extra.get(group), covered | group
-                total = spent + cost + (more or 0) + sum(self._lost(k, covered) for k in ones)
-                yield _Reached(total, -after.bit_count(), after, covered, more is not None)
+            least, groups = yield from self._without(sets, forbidden, look.sets)
+            circle = _in_circles(self._graph, groups)
+            for k, group in enumerate(circle):
+                heapq.heappush(waiting, (least, made * len(place) + k, (*forbidden, place[group]), None))
+            if not circle:
+                heapq.heappush(waiting, (least, made * len(place), forbidden, groups))
 
-    def _lost(self, k: int, covered: Group) -> int:
-        """The fine of a triple that nobody pays any more once a group takes one of its last two ops."""
-        ops, fine = self._triples[k]
-        return fine if (ops & ~covered).bit_count() == 2 else 0
+    def _without(
+        self, sets: Sets, forbidden: Sequence[int], most: int
+    ) -> Generator[None, None, tuple[int, list[Group]]]:
+        """What choices without some groups cost at least, and the best one, if it is found and costs no more."""
+        places = list(forbidden)
+        more = self._listed.more[places]
+        self._listed.more[places] = NEVER
+        least, row = yield from self._settle(sets, 0, len(self._graph), most)
+        self._listed.more[places] = more
+        return least, [] if row is None else self._way(sets, row)
 
-    def _more(self, group: Group) -> int:
-        """What a group moves beyond what its choice counts, by the model; no end of bytes if it does not run."""
-        if group not in self._extra:
-            found = self._ask(group)
-            self._extra[group] = NEVER_BYTES if found is None else found - self._graph.touch_once_bytes(group)
-        return self._extra[group]
+    def _way(self, sets: Sets, row: int) -> list[Group]:
+        """The groups on the way to a set."""
+        groups = []
+        while sets.before[row] >= 0:
+            groups.append(self._groups[sets.choice[row]])
+            row = int(sets.before[row])
+        return groups
 
 
-def _groups(settled: Mapping[Group, Group], covered: Group) -> list[Group]:
-    """The groups on the way to a set."""
-    groups = []
-    while covered:
-        groups.append(covered ^ settled[covered])
-        covered = settled[covered]
-    return groups
+def _choices(listed: Sequence[tuple[int, Group]], known: Collection[Group], ops: int) -> Choices:
+    """Groups, sorted by their lowest op and then by cost, as arrays."""
+    lowest = [low_bit(group) for _, group in listed]
+    last = [group.bit_length() - 1 for _, group in listed]
+    width = 1 + max(((b >> 6) - (a >> 6) for a, b in zip(lowest, last, strict=True)), default=0)
+    rows = [
+        (group >> (low & ~63)).to_bytes(8 * width, "little") for low, (_, group) in zip(lowest, listed, strict=True)
+    ]
+    words: NDArray[np.uint64] = np.frombuffer(b"".join(rows), np.uint64).reshape(len(listed), width).copy()
+    return Choices(
+        begins=np.searchsorted(lowest, np.arange(ops + 1)).astype(np.int32),
+        words=words,
+        last=np.array(last, np.int32),
+        cost=np.array([cost for cost, _ in listed], np.int64),
+        more=np.array([0 if group in known else -1 for _, group in listed], np.int64),
+    )
+
+
+def _in_circles(graph: Graph, groups: Sequence[Group]) -> list[Group]:
+    """The groups that wait for each other, and those between two such circles. O(groups^2)."""
+    around = [(group, _joined(graph.preds, group), _joined(graph.succs, group)) for group in groups]
+    many = -1
+    while many != len(around):
+        many, rest = len(around), sum(group for group, _, _ in around)
+        around = [entry for entry in around if entry[1] & rest and entry[2] & rest]
+    return [group for group, _, _ in around]
+
+
+def _joined(neighbours: Sequence[Group], group: Group) -> Group:
+    """The neighbours of a group's ops outside it."""
+    joined = 0
+    for op in bits(group):
+        joined |= neighbours[op]
+    return joined & ~group

@@ -102,17 +102,6 @@ def join(
 
 
 @compiled
-def fined(ops: Records, fines: Records, rows: Rows, r: int, k: int) -> int:
-    """Fines that a group pays once an op joins: for sets of three of which it holds one other."""
-    total = 0
-    for i in range(ops[k]["fine"], ops[k + 1]["fine"]):
-        a, b = fines[i]["a"], fines[i]["b"]
-        if (a >= 0 and rows[r, a] == IN) != (b >= 0 and rows[r, b] == IN):
-            total += fines[i]["nbytes"]
-    return total
-
-
-@compiled
 def relate(rel: Rows, rows: Rows, r: int, k: int) -> None:
     """Mark what is before and after an op that joins."""
     many = rel.shape[0]
@@ -223,15 +212,14 @@ def grow(
     count = between(rel, rows, r, k, joining)
     for i in range(count):
         x = joining[i]
-        fine = fined(ops, root.fines, rows, r, x)
         mark, cost = join(ops, root.touch, root.tensors, root.pairs, rows, r, counts, x)
         stack.mark[r] += mark
         if stack.mark[r] > capacity:
             return False
-        stack.bound[r] += decide(nodes, arcs, rows, r, certain, FIRST + x, IN) + fine * PRICE
+        stack.bound[r] += decide(nodes, arcs, rows, r, certain, FIRST + x, IN)
         if stack.bound[r] >= found.limit[0] * PRICE:
             return False
-        stack.reduced[r] += cost + fine
+        stack.reduced[r] += cost
     for i in range(count):
         relate(rel, rows, r, joining[i])
         neighbours(ops, root.near, rows, r, joining[i])

@@ -61,8 +61,8 @@ def enter(known: Known, sources: int = SOURCES) -> None:
 
 
 @kept
-def reduced(masks: U8, nbytes: I64, prices: I64, triples: I32, fines: I64, sources: int = SOURCES) -> I64:
-    """Reduced costs of groups given as masks: bytes and fines less the prices of their ops."""
+def reduced(masks: U8, nbytes: I64, prices: I64, sources: int = SOURCES) -> I64:
+    """Reduced costs of groups given as masks: bytes less the prices of their ops."""
     costs = nbytes.copy()
     for entry in range(len(masks)):
         mask = masks[entry]
@@ -71,10 +71,4 @@ def reduced(masks: U8, nbytes: I64, prices: I64, triples: I32, fines: I64, sourc
                 for bit in range(8):
                     if mask[byte] >> bit & 1:
                         costs[entry] -= prices[8 * byte + bit]
-        for k in range(len(fines)):
-            inside = 0
-            for op in triples[k]:
-                inside += mask[op >> 3] >> (op & 7) & 1
-            if inside > 1:
-                costs[entry] += fines[k]
     return costs

@@ -52,7 +52,7 @@ def _record(narrow: str, wide: str) -> np.dtype[np.void]:
     return np.dtype(fields, align=True)
 
 
-OP: Final = _record("op touch near fine", "weight fixed share price own")
+OP: Final = _record("op touch near", "weight fixed share price own")
 """An op of a root: where its lists begin; ``own`` is what it moves whatever else is in the present network."""
 
 TENSOR: Final = _record("maker readers pairs many always", "size base")

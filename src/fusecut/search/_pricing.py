@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -13,42 +13,10 @@ from fusecut.search._cuts import Reach
 from fusecut.search._kernel import search
 from fusecut.search._known import reduced
 from fusecut.search._net import IN, PRICE
-from fusecut.search._root import localise
-from fusecut.search._tables import known_groups, low_bit, packed, pair_records, tables_of, within_reach
+from fusecut.search._root import I64, localise
+from fusecut.search._tables import known_groups, low_bit, packed, tables_of, within_reach
 
 _FIRST_PRICE: Final = 16 * PRICE
-
-
-class Duals:
-    """Prices of a relaxed plan: of every op, and a fine for each pair of ops from a set of three.
-
-    A group pays the fine of a set once if it holds two or three of its ops.
-    """
-
-    def __init__(self, prices: Sequence[int], fines: Mapping[Group, int]) -> None:
-        self.prices, self.fines = np.array(prices, np.int64), dict(fines)
-        sets: list[list[tuple[int, int, int]]] = [[] for _ in prices]
-        for ops, fine in self.fines.items():
-            a, b, c = bits(ops)
-            for op, other, third in ((a, b, c), (b, a, c), (c, a, b)):
-                sets[op].append((other, third, fine))
-        self.triples = np.array([list(bits(ops)) for ops in self.fines], np.int32).reshape(len(self.fines), 3)
-        self.each_fine = np.array(list(self.fines.values()), np.int64)
-        self.fines_at = np.cumsum([0, *map(len, sets)]).astype(np.int32)
-        self.fine_records = pair_records([entry for entries in sets for entry in entries])
-
-    @property
-    def total(self) -> int:
-        """What all prices and fines come to."""
-        return int(self.prices.sum()) - sum(self.fines.values())
-
-    def copy(self) -> Duals:
-        """The same prices and fines, to be lowered."""
-        return Duals(self.prices.tolist(), self.fines)
-
-    def lower(self, op: int, nbytes: int) -> None:
-        """Take so many bytes off one price."""
-        self.prices[op] -= nbytes
 
 
 class Effort(NamedTuple):
@@ -72,7 +40,7 @@ class Priced(NamedTuple):
 
 
 class Pricing:
-    """Finds groups of negative reduced cost: touch-once bytes and fines less the prices of the ops.
+    """Finds groups of negative reduced cost: touch-once bytes less the prices of the ops.
 
     ``roots`` are the first ops that groups may begin with, each with the ops within its reach.
     """
@@ -101,23 +69,23 @@ class Pricing:
         self._bytes = np.array([bytes_of[group] for group in listed], np.int64)
         self._begins = np.searchsorted(np.array([low_bit(group) for group in listed]), np.arange(len(self.graph) + 1))
 
-    def least_known(self, first: int, duals: Duals) -> int:
+    def least_known(self, first: int, prices: I64) -> int:
         """The least reduced cost of the known groups with this first op; 0 if that is positive."""
         begin, end = int(self._begins[first]), int(self._begins[first + 1])
         if begin == end:
             return 0
         masks, nbytes = self._known.masks[begin:end], self._bytes[begin:end]
-        return min(0, int(reduced(masks, nbytes, duals.prices, duals.triples, duals.each_fine).min()))
+        return min(0, int(reduced(masks, nbytes, prices).min()))
 
-    def reduced(self, bytes_of: Mapping[Group, int], duals: Duals) -> list[tuple[int, Group]]:
+    def reduced(self, bytes_of: Mapping[Group, int], prices: I64) -> list[tuple[int, Group]]:
         """Groups of so many bytes with their reduced costs."""
         masks, nbytes = packed(list(bytes_of), len(self.graph)), np.array(list(bytes_of.values()), np.int64)
-        costs = reduced(masks, nbytes, duals.prices, duals.triples, duals.each_fine)
+        costs = reduced(masks, nbytes, prices)
         return list(zip(costs.tolist(), bytes_of, strict=True))
 
-    def groups(self, first: int, duals: Duals, limit_bytes: int, effort: Effort) -> Priced:
+    def groups(self, first: int, prices: I64, limit_bytes: int, effort: Effort) -> Priced:
         """Groups with this first op and a reduced cost below the limit."""
-        root = localise(self.tables, self.roots[first], duals.prices, duals.fines_at, duals.fine_records)
+        root = localise(self.tables, self.roots[first], prices)
         least, complete, steps, price, costs, states = search(
             root, self._capacity_bytes, self._known, limit_bytes, *effort, self._price[first]
         )

@@ -49,7 +49,6 @@ class Root(NamedTuple):
     ops: Records
     touch: I32
     near: I32
-    fines: Records
     tensors: Records
     readers: I32
     pairs: Records
@@ -95,7 +94,7 @@ def touched(tables: Tables, here: I32) -> tuple[I32, I32]:
 
 
 @kept
-def localise(tables: Tables, here: I32, prices: I64, fines_at: I32, fines: Records, sources: int = SOURCES) -> Root:
+def localise(tables: Tables, here: I32, prices: I64, sources: int = SOURCES) -> Root:
     """A root's records. O(lists around its ops, and :func:`related`)."""
     many = len(here)
     place = np.full(len(tables.weights), -1, np.int32)
@@ -105,10 +104,9 @@ def localise(tables: Tables, here: I32, prices: I64, fines_at: I32, fines: Recor
     made, readers, pairs = tensors_of(tables, place, tensors)
     ops = np.empty(many + 1, OP)
     touch, near = np.empty(2 * len(readers) + 4 * len(tensors) + many, np.int32), np.empty(many * many, np.int32)
-    mine = np.empty(len(fines), PAIR)
-    t, n, f = 0, 0, 0
+    t, n = 0, 0
     for k in range(many + 1):
-        ops[k]["touch"], ops[k]["near"], ops[k]["fine"] = t, n, f
+        ops[k]["touch"], ops[k]["near"] = t, n
         if k == many:
             break
         op = here[k]
@@ -124,11 +122,7 @@ def localise(tables: Tables, here: I32, prices: I64, fines_at: I32, fines: Recor
             if place[tables.near[i]] >= 0:
                 near[n] = place[tables.near[i]]
                 n += 1
-        for i in range(fines_at[op], fines_at[op + 1]):
-            mine[f]["a"], mine[f]["b"] = place[fines[i]["a"]], place[fines[i]["b"]]
-            mine[f]["nbytes"] = fines[i]["nbytes"]
-            f += 1
-    return Root(ops, touch[:t], near[:n], mine, made, readers, pairs, related(tables, here, place))
+    return Root(ops, touch[:t], near[:n], made, readers, pairs, related(tables, here, place))
 
 
 @compiled

@@ -1,4 +1,4 @@
-"""Linear and integer programs, solved by HiGHS (Huangfu & Hall, Math. Prog. Comp. 2018), the extra ``lp``.
+"""Linear programs, solved by HiGHS (Huangfu & Hall, Math. Prog. Comp. 2018), the extra ``lp``.
 
 One thread, no presolve, no randomness: the same program gives the same answer with the same version of HiGHS.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Column = Sequence[tuple[int, float]]
 """A column or a row of a program: places and coefficients."""
-
-_NODES: Final = 100
-"""So many nodes of branch and bound for one plan."""
 
 
 def solver_is_here() -> bool:
@@ -78,36 +75,6 @@ class Program:
         return Optimum(value, np.array(solution.col_value), list(solution.row_dual))
 
 
-def best_choice(
-    costs: Sequence[int], columns: Sequence[Sequence[int]], rows: int, apart: Sequence[Sequence[int]], slack: float
-) -> list[int] | None:
-    """Columns that cover every row once at least cost, within ``slack`` of the best or as good as the nodes allow.
-
-    ``apart`` are sets of columns that must not all be chosen. None if no choice was found.
-    """
-    highs = _highs()
-    highs.setOptionValue("mip_rel_gap", slack)
-    highs.setOptionValue("mip_max_nodes", _NODES)
-    many = len(columns)
-    each: list[list[tuple[int, float]]] = [[(row, 1.0) for row in column] for column in columns]
-    for k, forbidden in enumerate(apart):
-        for column in forbidden:
-            each[column].append((rows + k, 1.0))
-    none: Column = ()
-    begins, places, values = _lists([none] * (rows + len(apart)))
-    low = np.array([1.0] * rows + [-highs.inf] * len(apart))
-    high = np.array([1.0] * rows + [len(forbidden) - 1.0 for forbidden in apart])
-    highs.addRows(len(low), low, high, 0, begins, places, values)
-    begins, places, values = _lists(each)
-    highs.addCols(many, np.array(costs, float), np.zeros(many), np.ones(many), len(places), begins, places, values)
-    kinds = np.full(many, _integer())
-    highs.changeColsIntegrality(many, np.arange(many, dtype=np.int32), kinds)
-    highs.run()
-    if highs.getInfo().primal_solution_status != 2:
-        return None
-    return [k for k, x in enumerate(highs.getSolution().col_value) if x > 1 / 2]
-
-
 def _highs() -> Any:
     from highspy import Highs
 
@@ -121,12 +88,6 @@ def _optimal() -> Any:
     from highspy import HighsModelStatus
 
     return HighsModelStatus.kOptimal
-
-
-def _integer() -> Any:
-    from highspy import HighsVarType
-
-    return HighsVarType.kInteger
 
 
 def _lists(each: Sequence[Column]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
