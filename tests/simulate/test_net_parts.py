@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -266,7 +267,7 @@ def test_a_network_output_may_be_a_number(tmp_path: Path) -> None:
 
 def test_results_without_arithmetic_are_named(tmp_path: Path) -> None:
     """Where the largest values lie, for an upsampling that puts them back."""
-    window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
     nodes = [
         helper.make_node("MaxPool", ["x"], ["values", "places"], name="pool", **window),
         helper.make_node("MaxUnpool", ["values", "places"], ["y"], **window),
