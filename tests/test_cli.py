@@ -298,3 +298,30 @@ def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m fusecut zoo | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 (a pipe is the point)
     assert done.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_an_error_of_one_line() -> None:
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("there is no device that is always full")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fusecut", "zoo"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, "fusecut: cannot write to standard output: No space left on device\n")
+
+
+def test_a_closed_output_is_no_error() -> None:
+    command = f"{sys.executable} -m fusecut zoo >&-"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)  # noqa: S602 (the shell closes it)
+    assert done.stderr == ""
+
+
+def test_a_network_whose_name_the_locale_cannot_spell_is_refused(tmp_path: Path) -> None:
+    """A plan made elsewhere may name its network in any letters."""
+    plan = tmp_path / "plan.json"
+    assert main(["solve", "zoo:squeezenet1_1", "--buffer", "256KiB", "-q", "-o", str(plan)]) == 0
+    plan.write_text(plan.read_text().replace("zoo:squeezenet1_1", "n\u00e9t.onnx"), encoding="utf-8")
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "fusecut", "explain", str(plan)]
+    done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("fusecut: ") and done.stderr.count("\n") == 1

@@ -313,7 +313,7 @@ def test_a_sweep_out_of_time_says_so() -> None:
 
 
 def weak(graph: Graph) -> Curve:
-    search = Exact(effort=20, first_effort=10, beam_effort=10, column_effort=0)
+    search = Exact(effort=1, first_effort=1, beam_effort=1, column_effort=0)
     return curve(graph, 1, end(graph), search=search, scheme="lbdf")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 
 from fusecut import ticker
+from fusecut.jit import compiled
 from fusecut.ticker import Ticker
 
 
@@ -50,13 +52,15 @@ def test_nothing_is_left_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "something" in terminal.getvalue() and shown(terminal.getvalue()) == ""
 
 
-def test_no_line_is_wider_than_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("columns", "width"), [("200", 79), ("80", 79), ("40", 39)])
+def test_no_line_is_wider_than_a_narrow_terminal(columns: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
     terminal = looked_at(monkeypatch)
     with Ticker(quiet=False) as line:
         tick = line.of(str)
         assert tick is not None
         tick("x" * 200)
-        assert len(shown(terminal.getvalue())) == 79
+        assert len(shown(terminal.getvalue())) == width
 
 
 def test_the_first_second_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,3 +77,20 @@ def test_a_quiet_line_and_one_that_is_no_terminal_are_never_asked(monkeypatch: p
     assert Ticker(quiet=True).of(str) is None
     monkeypatch.setattr("sys.stderr", io.StringIO())
     assert Ticker(quiet=False).of(str) is None
+
+
+def test_the_line_says_that_loops_are_being_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first search of a machine waits for the compiler, and is not asked for its state meanwhile."""
+    monkeypatch.setenv("COLUMNS", "80")
+    pytest.importorskip("numba")
+    terminal = looked_at(monkeypatch)
+
+    @compiled
+    def twice(number: Any) -> Any:
+        return number + number
+
+    with Ticker(quiet=False):
+        assert twice(2) == 4
+        assert shown(terminal.getvalue()).endswith("compiling the inner loops of the search, once on this machine")
+    written = terminal.getvalue()
+    assert shown(written) == "" and twice(2.5) == 5 and terminal.getvalue() == written

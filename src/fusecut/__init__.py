@@ -10,6 +10,10 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from fusecut import _start
+
+_start.guard()  # before anything that takes time to load
+
 from fusecut import machines, models, search, split
 from fusecut._version import __version__
 from fusecut.cost import Cost, CostModel, Infeasible, Planned

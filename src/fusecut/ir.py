@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from fusecut.errors import GraphError
 from fusecut.text import Column, html_table
@@ -56,23 +56,27 @@ def mask_of(indices: Iterable[int]) -> int:
     return mask
 
 
+_LIKE_SHAPE: Final = (-1,)
+
+
 @dataclass(frozen=True)
 class Tensor:
     """What flows on an edge.
 
     ``shape`` is the canonical (N, C, H, W) view that every cost model reads: H are the rows a
     line buffer streams, C*W the elements of one row. ``dims`` are the dimensions as in the
-    file, and ``row_axis`` the one of them that is H (None: the tensor is a single row).
+    file (by default those of ``shape``), and ``row_axis`` the one of them that is H (None: the tensor is a
+    single row).
     """
 
     name: str
     shape: tuple[int, int, int, int]
     bits: int = 8
-    dims: tuple[int, ...] = ()
+    dims: tuple[int, ...] = _LIKE_SHAPE
     row_axis: int | None = 2
 
     def __post_init__(self) -> None:
-        if not self.dims:
+        if self.dims == _LIKE_SHAPE:
             object.__setattr__(self, "dims", self.shape)
         if any(d < 1 for d in self.shape):
             raise GraphError(f"tensor {self.name!r} has shape {self.shape}: every dimension must be at least 1")

@@ -8,13 +8,27 @@ kept, and it has a default argument, the :func:`fingerprint` of all sources, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from zlib import crc32
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_watchers: list[Callable[[], None]] = []
+_listening: list[object] = []
+
+
+@contextmanager
+def watched(watcher: Callable[[], None]) -> Iterator[None]:
+    """``watcher`` is called whenever the compiler begins with a function that is not kept: seconds may pass."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
 
 
 def compiled(function: F) -> F:
@@ -40,4 +54,23 @@ def fingerprint(beside: Path, *names: str) -> int:
 def _jit(function: F, cache: bool) -> F:
     from numba import njit
 
+    if not _listening:
+        _listening.append(_listen())
     return cast(F, njit(cache=cache)(function))
+
+
+def _listen() -> object:
+    """Hand numba's news on."""
+    from numba.core import event
+
+    class News(event.Listener):
+        def on_start(self, _event: event.Event) -> None:
+            for watcher in _watchers:
+                watcher()
+
+        def on_end(self, _event: event.Event) -> None:
+            pass
+
+    news = News()
+    cast(Any, event.register)("numba:compile", news)
+    return news

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 from onnx import helper, shape_inference
-from onnx_models import DATA, Build, builder, model_of
+from onnx_models import DATA, Build, builder, model_of, weights
 
 from fusecut.errors import ModelError
 from fusecut.frontend.onnx import load, sha256
@@ -289,3 +289,15 @@ def test_loading_is_fast(name: str, limit_s: float) -> None:
     start = time.process_time()
     load_network(name)
     assert time.process_time() - start < limit_s
+
+
+def test_a_batch_of_sequences_whose_steps_come_first_leaves_the_steps(tmp_path: Path) -> None:
+    """An open number of images is 1 there, too, and an open number of steps is asked for."""
+    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=6)]
+    constants = {"w": weights(1, 24, 5), "r": weights(1, 24, 6)}
+    file = tmp_path / "steps.onnx"
+    file.write_bytes(model_of(nodes, {"x": (9, "images", 5)}, constants).SerializeToString())
+    assert [load(file, batch=batch).tensors[0].shape for batch in (None, 4)] == [(1, 5, 9, 1), (4, 5, 9, 1)]
+    file.write_bytes(model_of(nodes, {"x": ("steps", 1, 5)}, constants).SerializeToString())
+    with pytest.raises(ModelError, match=r"dimension 0 of input 'x' is open \(steps\)"):
+        load(file)

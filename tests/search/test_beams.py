@@ -10,8 +10,8 @@ from fusecut.builder import Net
 from fusecut.ir import Graph, Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
+from fusecut.search._astar import AStar
 from fusecut.search._beams import Beam, beam_plan
-from fusecut.search.exact import AStar
 
 SEEDS = range(40)
 every_model = pytest.mark.parametrize("model", ["lbdf", "lbdf_two_pass", "fallback"])

@@ -25,13 +25,13 @@ from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import NO_PLAN
 from fusecut.search import _net as net
+from fusecut.search._astar import AStar
 from fusecut.search._columns import Columns, worth_trying
 from fusecut.search._covers import Covers, Listing, Look, list_groups
 from fusecut.search._cuts import Reach
 from fusecut.search._pricing import Effort, Pricing
 from fusecut.search._root import I64, localise
 from fusecut.search._sets import NEVER, Sets
-from fusecut.search.exact import AStar
 from fusecut.search.protocol import Proposal
 from fusecut.testing import random_graph
 

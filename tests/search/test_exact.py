@@ -22,7 +22,7 @@ from fusecut.models import LineBuffer, never_rising, scheme_model
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import SEARCHERS, Exact, Searcher, searcher
-from fusecut.search.exact import AStar
+from fusecut.search._astar import AStar
 from fusecut.testing import Net, brute_force, random_graph
 
 SEEDS_OF_A_MODEL = 505

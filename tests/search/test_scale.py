@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from itertools import islice
+from itertools import combinations, islice
 
 import numpy as np
 import pytest
@@ -15,16 +15,18 @@ from small_problems import best_by_trying_all, partitions, small_problem
 import fusecut as fc
 from fusecut.builder import Net
 from fusecut.cost import NEVER_BYTES
+from fusecut.errors import PartitionError
 from fusecut.ir import Graph
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer, scheme_model
 from fusecut.partition import Partition
 from fusecut.problem import Problem
 from fusecut.search import Exact, Greedy, Searcher
-from fusecut.search import exact as module
+from fusecut.search import _astar as module
+from fusecut.search._astar import AStar
 from fusecut.search._cuts import Reach
-from fusecut.search.exact import AStar
 from fusecut.solution import Status
+from fusecut.testing import random_graph
 
 
 def residual_chain(blocks: int) -> Graph:
@@ -160,3 +162,18 @@ def plans(search: Searcher, problem: Problem) -> Iterator[Partition]:
     for proposal in search.propose(problem, np.random.default_rng(0)):
         if proposal.partition is not None:
             yield proposal.partition
+
+
+@pytest.mark.parametrize("scheme", ["lbdf", "brr"])
+@pytest.mark.parametrize("seed", [5, 13, 26])
+def test_no_two_groups_of_a_plan_without_proof_are_better_as_one(scheme: str, seed: int) -> None:
+    problem = Problem(random_graph(np.random.default_rng(seed), 40), Machine(600), scheme_model(scheme))
+    searcher = Exact(300, first_effort=100, beam_effort=300, column_effort=1, first_questions=20, questions=20)
+    plans = [p.partition for p in searcher.propose(problem, np.random.default_rng(0)) if p.partition is not None]
+    least, best = min((problem.rank_of_plan(plan) or NEVER_BYTES, plan.groups) for plan in plans)
+    for a, b in combinations(best, 2):
+        try:
+            merged = Partition(problem.graph, [a | b, *(group for group in best if group not in (a, b))])
+        except PartitionError:
+            continue
+        assert (problem.rank_of_plan(merged) or NEVER_BYTES) >= least

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fusecut.cost import Planned
+from fusecut.cost import Infeasible, Planned
 from fusecut.errors import SimulationError
-from fusecut.ir import Graph, Op, Tensor
+from fusecut.ir import AttrValue, Graph, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models import Layerwise
 from fusecut.schedule import Schedule, Tile
@@ -119,3 +119,52 @@ def test_operands_broadcast_along_axes_that_do_not_nest_are_held_whole() -> None
     assert isinstance(planned, Planned)
     held = execution(graph, graph.ops[0], planned.schedule).held
     assert sum(held.values()) == planned.cost.buffer_bytes == 6 + 6 + 20
+
+
+def _attention(heads: int, rows: int, features: int, constants: int) -> Graph:
+    """Scores of every head and a mask added to them."""
+    shapes = [(heads, rows, features), (heads, features, rows), (heads, rows, rows)]
+    tensors = tuple(Tensor(f"t{i}", (a, c, b, 1), dims=(a, b, c)) for i, (a, b, c) in enumerate(shapes))
+    macs = heads * rows * rows * features
+    op = Op("product", "matmul", (0, 1), (2,), weight_elements=constants, macs=macs)
+    return Graph("g", tensors, (op,), (0, 1), (2,))
+
+
+@pytest.mark.parametrize(("heads", "constants"), [(1, 100), (4, 100), (4, 400), (3, 7), (3, 0)])
+def test_constants_folded_into_a_product_are_read_whatever_the_buffer(heads: int, constants: int) -> None:
+    graph = _attention(heads, 10, 6, constants)
+    least, moved = graph.touch_once_bytes(1), 2**60
+    for capacity in range(15, 500, 7):
+        planned = Layerwise().plan(graph, 1, Machine(capacity))
+        if isinstance(planned, Planned):
+            assert execute(graph, Machine(capacity), [planned])[0].agrees, planned
+            assert least <= planned.cost.dram_bytes <= moved
+            assert planned.cost.weight_bytes >= constants
+            moved = planned.cost.dram_bytes
+    assert moved == least
+
+
+def test_a_convolution_whose_columns_are_among_its_channels_is_tiled_by_channels_of_the_file() -> None:
+    """72 channels here are 12 channels of 6 columns in the file."""
+    attrs: dict[str, AttrValue] = {"kernel": (3, 13), "pads": (1, 6, 1, 6), "spatial_kernel": (3, 3), "in_channels": 12}
+    op = Op("conv", "conv", (0,), (1,), attrs, weight_elements=16 * 12 * 9, bias_elements=16)
+    graph = Graph("g", (Tensor("x", (1, 72, 6, 1)), Tensor("y", (1, 16, 6, 6))), (op,), (0,), (1,))
+    least, moved = 432 + 576 + 1728 + 64, 2**60
+    for capacity in range(60, 2600, 90):
+        planned = Layerwise().plan(graph, 1, Machine(capacity))
+        assert isinstance(planned, Planned), capacity
+        assert execute(graph, Machine(capacity), [planned])[0].agrees, planned
+        assert planned.schedule.tile is not None and planned.schedule.tile.in_channels <= 12
+        assert least <= planned.cost.dram_bytes <= moved
+        moved = planned.cost.dram_bytes
+    assert moved == least
+
+
+def test_a_convolution_of_fewer_weights_than_its_channels_say_is_held_whole() -> None:
+    op = Op("conv", "conv", (0,), (1,), {"kernel": (1, 1)}, weight_elements=12 * 16)
+    graph = Graph("g", (Tensor("x", (1, 24, 6, 1)), Tensor("y", (1, 16, 6, 1))), (op,), (0,), (1,))
+    need = 144 + 96 + 192
+    assert isinstance(Layerwise().plan(graph, 1, Machine(need - 1)), Infeasible)
+    planned = Layerwise().plan(graph, 1, Machine(need))
+    assert isinstance(planned, Planned)
+    assert execute(graph, Machine(need), [planned])[0].agrees

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -12,6 +13,7 @@ from onnx_models import Constants, ints, model_of, weights
 from ort_judge import judge
 
 import fusecut as fc
+from fusecut.errors import SimulationError
 
 pytest.importorskip("onnxruntime")
 
@@ -208,3 +210,71 @@ def test_of_a_table_only_the_rows_that_are_looked_up_are_read(tmp_path: Path) ->
     graph = check(tmp_path, nodes, {"x": (1, 7)}, {"table": weights(100, 16)})
     assert [op.weight_elements for op in graph.ops if op.name == "embedding"] == [7 * 16]
     assert not graph.notes
+
+
+@pytest.mark.parametrize("shape", [False, True], ids=["", "whose_shape_is_read"])
+def test_an_input_whose_steps_come_first_has_its_steps_for_rows(tmp_path: Path, shape: bool) -> None:
+    """As torch lays out its recurrent layers: (steps, images, features). Once steps were taken for images."""
+    nodes = [
+        helper.make_node("Add", ["x", "one"], ["t"]),
+        helper.make_node("LSTM", ["t", "w", "r"], ["every"], hidden_size=6, direction="bidirectional", name="layer"),
+        helper.make_node("Transpose", ["every"], ["turned"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["turned", "dims"], ["s"]),
+        helper.make_node("MatMul", ["s", "m"], ["y"]),
+    ]
+    nodes += [helper.make_node("Shape", ["x"], ["dims_of_x"])] if shape else []
+    constants: Constants = {"w": weights(2, 24, 5), "r": weights(2, 24, 6), "m": weights(12, 3), "dims": ints(0, 0, -1)}
+    constants = {**constants, "one": weights(1)}
+    for steps, images in ((9, 1), (4, 3)):
+        graph = check(tmp_path, nodes, {"x": (steps, images, 5)}, constants, ["y"])
+        entry = graph.tensors[graph.inputs[0]]
+        assert (entry.batch, entry.rows, entry.channels) == (images, steps, 5)
+
+
+def test_a_sequence_made_of_the_columns_of_a_map_keeps_one_image(tmp_path: Path) -> None:
+    """Text recognition: columns of the map become steps, channels and rows the features of one step."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Transpose", ["c"], ["t"], perm=[3, 0, 1, 2]),
+        helper.make_node("Reshape", ["t", "dims"], ["s"]),
+        helper.make_node("GRU", ["s", "v", "r"], ["every"], hidden_size=4),
+        helper.make_node("Squeeze", ["every", "axis"], ["y"]),
+    ]
+    constants: Constants = {"w": weights(3, 1, 3, 3), "dims": ints(10, 1, 12), "axis": ints(1)}
+    graph = check(tmp_path, nodes, {"x": (1, 1, 4, 10)}, {**constants, "v": weights(1, 12, 12), "r": weights(1, 12, 4)})
+    assert {t.batch for t in graph.tensors} == {1}
+
+
+def test_a_layer_whose_first_state_is_for_all_images_is_not_run_image_by_image(tmp_path: Path) -> None:
+    nodes = [helper.make_node("RNN", ["x", "w", "r", "", "", "h"], ["", "y"], hidden_size=6)]
+    constants: Constants = {"w": weights(1, 6, 5), "r": weights(1, 6, 6), "h": weights(1, 2, 6)}
+    file = tmp_path / "net.onnx"
+    file.write_bytes(model_of(nodes, {"x": (3, 2, 5)}, constants, ir_version=10).SerializeToString())
+    with pytest.raises(SimulationError, match="mixes images of a batch: simulate it for one image"):
+        fc.simulate(fc.solve(fc.load(file), "1MiB"), model=file)
+
+
+def test_a_network_input_without_axes_is_a_number(tmp_path: Path) -> None:
+    graph = check(tmp_path, [helper.make_node("Mul", ["x", "k"], ["y"])], {"x": (1, 3, 8, 8), "k": ()})
+    assert graph.tensors[1].dims == ()
+    check(tmp_path, [helper.make_node("Relu", ["k"], ["y"])], {"k": ()})
+
+
+def test_a_network_output_may_be_a_number(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("ReduceMean", ["r"], ["y"], keepdims=0)]
+    check(tmp_path, nodes, {"x": (1, 3, 8, 8)})
+
+
+def test_results_without_arithmetic_are_named(tmp_path: Path) -> None:
+    """Where the largest values lie, for an upsampling that puts them back."""
+    window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["values", "places"], name="pool", **window),
+        helper.make_node("MaxUnpool", ["values", "places"], ["y"], **window),
+    ]
+    file = tmp_path / "net.onnx"
+    file.write_bytes(model_of(nodes, {"x": (1, 3, 8, 8)}, ir_version=10).SerializeToString())
+    solution = fc.solve(fc.load(file), "1MiB")
+    with pytest.raises(SimulationError, match=r"op 'pool': MaxPool has no arithmetic for 'places' here: .* \(--fast"):
+        fc.simulate(solution, model=file)
+    assert fc.simulate(solution, mode="fast").agrees

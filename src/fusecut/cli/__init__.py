@@ -6,18 +6,16 @@ Exit codes: 0 solved; 1 the answer is no; 2 bad input, one line on stderr.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from fusecut import _start
 from fusecut._version import __version__
 from fusecut.cli import bench, curve, lists, plan, predict, solve, train
 from fusecut.cli.options import Commands, Parser
-from fusecut.cli.terminal import BAD_INPUT, OK, print_anything
+from fusecut.cli.terminal import BAD_INPUT, OK, discard_output, print_anything
 from fusecut.errors import FusecutError
-
-INTERRUPTED: Final = 130
 
 COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
     solve.solve_command,
@@ -42,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     print_anything()
     try:
+        _start.release()
         args = parser().parse_args(arguments)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
@@ -49,11 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fusecut: {error}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         return OK
     except KeyboardInterrupt as interrupt:
         print(f"fusecut: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
-        return INTERRUPTED
+        return _start.INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:

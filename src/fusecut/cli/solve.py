@@ -58,7 +58,8 @@ def run_solve(args: argparse.Namespace) -> int:
     commands.check_page(args.report)
     solution = commands.solved(args)
     if solution.partition is None:
-        print(to_json(solution) if args.format == "json" else "", end="")
+        if args.format == "json":
+            terminal.emit(to_json(solution))
         raise FusecutError(commands.refusal(solution))
     commands.write(solution, args)
     terminal.emit_as(

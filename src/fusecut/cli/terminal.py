@@ -7,8 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from shutil import get_terminal_size
-from typing import Final
+from typing import Final, TextIO
+
+from fusecut.errors import FusecutError
 
 OK: Final = 0
 NO: Final = 1
@@ -27,17 +30,39 @@ def plain(error: UnicodeError) -> tuple[str, int]:
 
 
 def print_anything() -> None:
-    """Let no character of a table or of a name end the command, whatever the locale."""
+    """Let no character of a table or of a name end the command, whatever the locale, nor a stream that is closed."""
+    sys.stdout = sys.stdout or _nowhere()
+    sys.stderr = sys.stderr or _nowhere()
     codecs.register_error("fusecut.plain", plain)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="fusecut.plain")
 
 
+def _nowhere() -> TextIO:
+    """In place of a stream that was closed before the process began; open as long as that runs."""
+    return Path(os.devnull).open("w")
+
+
 def emit(text: str) -> None:
-    """Print, and have it out before anything else happens."""
-    print(text.rstrip("\n"))
-    sys.stdout.flush()
+    """Print, and have it out before anything else happens.
+
+    Raises:
+        FusecutError: standard output takes no more, because a disk is full, say.
+    """
+    try:
+        print(text.rstrip("\n"))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        discard_output()
+        raise FusecutError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def discard_output() -> None:
+    """What is still waiting to be printed goes nowhere, so that it does not fail once more when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def emit_as(form: str, *, json: Callable[[], str], text: Callable[[int, bool], str]) -> None:

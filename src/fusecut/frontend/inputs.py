@@ -20,11 +20,14 @@ _PARAMETERS: Final[Mapping[str, tuple[int, ...]]] = {
     "ConvTranspose": (1, 2),
     "DequantizeLinear": (1, 2),
     "Gemm": (1, 2),
+    "GRU": (1, 2, 3),
     "GroupNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
+    "LSTM": (1, 2, 3),
     "LayerNormalization": (1, 2),
     "PRelu": (1,),
     "QuantizeLinear": (1, 2),
+    "RNN": (1, 2, 3),
 }
 """Operand positions that hold parameters: an input read only there is a weight without a value."""
 
@@ -40,6 +43,9 @@ _CHANNELS_FIRST: Final = frozenset(
     {"AveragePool", "BatchNormalization", "Conv", "ConvTranspose", "InstanceNormalization", "MaxPool"}
 )
 """Ops whose channels are always axis 1."""
+
+_RECURRENT: Final[Mapping[int, str]] = {0: "HNC", 5: "CNC", 6: "CNC"}
+"""Operands of a recurrent layer whose first axis is steps (``layout`` 0), and their roles: steps are rows."""
 
 _LOOKED_AT: Final = 64  # names looked at to learn how an input is laid out
 
@@ -86,12 +92,13 @@ def resolve(source: Source, asked: Asked) -> Inputs:
     for proto in source.inputs:
         constant = proto.name in parameters
         written = _written(source, proto)
-        dims = _dims(source, proto.name, written, Asked(None, {}) if constant else asked)
-        roles = "" if constant else _roles(proto.name, dims, readers)
+        roles = "" if constant else _roles(proto.name, len(written), readers)
+        batch = max(0, roles.find("N"))
+        dims = _dims(source, proto.name, written, batch, Asked(None, {}) if constant else asked)
         values[proto.name] = Value(proto.name, proto.type.tensor_type.elem_type, dims, roles, constant=constant)
         if not constant and len(dims) > 1:
-            copies.add(Fraction(dims[0], _file_batch(written)))
-            reshaped = reshaped or dims[1:] != written[1:]
+            copies.add(Fraction(dims[batch], _file_batch(written[batch])))
+            reshaped = reshaped or any(d != w for a, (d, w) in enumerate(zip(dims, written, strict=True)) if a != batch)
     if len(copies) > 1:
         return Inputs(values, Fraction(1), True, parameters)
     images = copies.pop() if copies else Fraction(1)
@@ -99,16 +106,16 @@ def resolve(source: Source, asked: Asked) -> Inputs:
     return Inputs(single, images, reshaped, parameters)
 
 
-def _file_batch(written: tuple[int | str, ...]) -> int:
-    first = written[0]
-    return first if isinstance(first, int) and first > 0 else 1
+def _file_batch(written: int | str) -> int:
+    return written if isinstance(written, int) and written > 0 else 1
 
 
 def _one(value: Value, images: Fraction) -> Value:
     """The input with the batch of the file."""
     if value.rank < 2:
         return value
-    return replace(value, dims=(int(value.dims[0] / images), *value.dims[1:]))
+    batch = max(0, value.roles.find("N"))
+    return replace(value, dims=tuple(int(d / images) if a == batch else d for a, d in enumerate(value.dims)))
 
 
 def _readers(source: Source) -> dict[str, list[tuple[Node, int]]]:
@@ -119,7 +126,7 @@ def _readers(source: Source) -> dict[str, list[tuple[Node, int]]]:
             if (
                 name in names
                 or node.op_type in _NEUTRAL
-                or node.op_type == "Transpose"
+                or node.op_type in ("GRU", "LSTM", "RNN", "Transpose")
                 or node.op_type in _CHANNELS_FIRST
             ):
                 readers.setdefault(name, []).append((node, position))
@@ -150,15 +157,15 @@ def _written(source: Source, proto: onnx.ValueInfoProto) -> tuple[int | str, ...
     return tuple(int(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in kind.shape.dim)
 
 
-def _dims(source: Source, name: str, written: tuple[int | str, ...], asked: Asked) -> Dims:
+def _dims(source: Source, name: str, written: tuple[int | str, ...], batch: int, asked: Asked) -> Dims:
     wanted: tuple[int | str, ...] = written
     if name in asked.shapes:
         wanted = tuple(asked.shapes[name])
         if len(wanted) != len(written):
             raise source.fail(f"input {name!r} has {len(written)} dimensions {written}, {len(wanted)} were given")
     elif len(written) > 1:
-        first = asked.batch if asked.batch is not None else written[0]
-        wanted = (1 if isinstance(first, str) else first, *written[1:])
+        first = asked.batch if asked.batch is not None else written[batch]
+        wanted = (*written[:batch], 1 if isinstance(first, str) else first, *written[batch + 1 :])
     dims = []
     for axis, size in enumerate(wanted):
         if isinstance(size, str):
@@ -197,19 +204,24 @@ def _is_read_channels_first(name: str, readers: Mapping[str, Sequence[tuple[Node
     return False
 
 
-def _roles(name: str, dims: Dims, readers: Mapping[str, Sequence[tuple[Node, int]]]) -> str:
+def _roles(name: str, rank: int, readers: Mapping[str, Sequence[tuple[Node, int]]]) -> str:
     """Natural roles, unless the network itself turns the input around first.
 
     NHWC if the only reader, past ops that say nothing of axes, is Transpose(0, 3, 1, 2); (N, C, rows) if a
-    one-dimensional convolution or pool is among the readers, past such ops.
+    one-dimensional convolution or pool is among the readers, past such ops; (rows, N, C) if the only reader, past
+    such ops, is a recurrent layer whose steps come first.
     """
-    if len(dims) == 3 and _is_read_channels_first(name, readers):
+    if rank == 3 and _is_read_channels_first(name, readers):
         return "NCH"
     while True:
-        found = [node for node, _ in readers.get(name, ())]
-        if len(found) != 1 or (found[0].op_type not in _NEUTRAL and found[0].op_type != "Transpose"):
-            return natural(len(dims))
-        if found[0].op_type == "Transpose":
-            moved = list(found[0].attrs.get("perm", ()))
-            return "NHWC" if moved == [0, 3, 1, 2] else natural(len(dims))
-        name = found[0].outputs[0]
+        found = [reader for reader in readers.get(name, ()) if reader[0].op_type not in ("Shape", "Size")]
+        node, position = found[0] if len(found) == 1 else (None, 0)
+        if node is None:
+            return natural(rank)
+        if node.op_type == "Transpose":
+            return "NHWC" if list(node.attrs.get("perm", ())) == [0, 3, 1, 2] else natural(rank)
+        if node.op_type in ("GRU", "LSTM", "RNN") and rank == 3 and not node.attrs.get("layout", 0):
+            return _RECURRENT.get(position, natural(rank))
+        if node.op_type not in _NEUTRAL:
+            return natural(rank)
+        name = node.outputs[0]

@@ -38,7 +38,8 @@ def _window(view: View, x: Value, kernel: Dims, pads: Dims) -> tuple[str, Attrib
     """Roles of the result and the window attributes.
 
     With two or more column axes (3-D convolutions), or columns that lie on another axis, the window
-    along the columns is their whole extent; ``spatial_*`` keep the exact window.
+    along the columns is their whole extent; ``spatial_*`` keep the exact window, ``in_channels`` what is on the axis
+    of channels.
     """
     n = len(kernel)
     strides = tuple(view.attr("strides", (1,) * n))
@@ -56,6 +57,7 @@ def _window(view: View, x: Value, kernel: Dims, pads: Dims) -> tuple[str, Attrib
         attrs["kernel"] = (kernel[max(row, 0)], cols_in + cols_out + 1)
         attrs["pads"] = (pads[max(row, 0)], cols_out, pads[n + max(row, 0)], cols_out)
         attrs |= {"spatial_kernel": kernel, "spatial_strides": strides, "spatial_pads": pads}
+        attrs["in_channels"] = x.dims[1]
     if row < 0:
         attrs["barrier"] = True
     return _roles(x, n + 2, row), attrs

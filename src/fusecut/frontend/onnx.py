@@ -83,5 +83,6 @@ def sha256(path: str | Path) -> str:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}); give the path of an ONNX file") from None
+    except (OSError, ValueError) as error:  # a name that the locale cannot spell is a ValueError
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{path}: cannot be read ({reason}); give the path of an ONNX file") from None

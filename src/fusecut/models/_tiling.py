@@ -253,11 +253,17 @@ def _bill(layer: Layer, go: Passes, rows: Count, cols: Count) -> Bill:
     return Bill(reads, layer.out_bytes + sums, weights)
 
 
+def tile_passes(layer: Layer, tile: Tile) -> Passes:
+    """How often each operand crosses under one tile and order. O(trips of s)."""
+    nk, nc = -(-layer.out_channels // tile.out_channels), -(-layer.in_channels // tile.in_channels)
+    ns = row_cut(layer, tile.rows).trips * cut(layer.cols, tile.cols).trips
+    return passes(tile.order.lstrip("g"), nk, nc, ns)
+
+
 def price(layer: Layer, tile: Tile) -> Choice:
     """What one tile and order cost, whether it fits or not. All six orders; O(trips of s)."""
     rows, cols = row_cut(layer, tile.rows), cut(layer.cols, tile.cols)
-    nk, nc = -(-layer.out_channels // tile.out_channels), -(-layer.in_channels // tile.in_channels)
-    go = passes(tile.order.lstrip("g"), nk, nc, rows.trips * cols.trips)
+    go = tile_passes(layer, tile)
     bill = _bill(layer, go, rows.loaded, cols.loaded)
     need = footprint(layer, tile.out_channels, tile.in_channels, rows.held * cols.held, tile.rows * tile.cols)
     return Choice(tile, bill.reads, bill.writes, bill.weights, need, go.inputs, go.weights)

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, Final, TypeAlias
 
 from fusecut.cost import BufferFloor, Cost, FitFloor, Infeasible, Planned
 from fusecut.ir import Graph, Group, Op, Tensor
 from fusecut.machine import Machine
-from fusecut.models._tiling import Axis, Choice, Cut, Layer, Shortage, best, cut, cuts, extent
+from fusecut.models._tiling import Axis, Choice, Cut, Layer, Shortage, best, cut, cuts, extent, tile_passes, up
 from fusecut.ops import COLS, ROWS, axis_map, product_sizes
-from fusecut.rowmap import RowMap
+from fusecut.rowmap import RowMap, barrier
 from fusecut.schedule import Schedule, Tile
 
 Pricer: TypeAlias = Callable[[Graph, Op, int], Choice | Shortage]
@@ -127,12 +128,13 @@ def _touch_once(graph: Graph, op: Op, need: int, tile: Tile | None) -> Choice:
 # Convolution-like ops ---------------------------------------------------------------------------
 
 
-def _layer(graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int, Axis, Axis]) -> Layer:
+def _layer(
+    graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int, Axis, Axis], kernel: int = 1
+) -> Layer:
     """An op with constant weights; ``channels`` is (groups, in and out of each), ``axes`` (images, rows, cols)."""
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
     groups, c, k = channels
     images, rows, cols = axes
-    kernel = max(1, op.weight_elements // (groups * c * k))
     others = max(0, op.weight_elements - kernel * groups * c * k)  # slopes of a folded PRelu
     return Layer(
         groups=groups,
@@ -159,14 +161,22 @@ def _layer(graph: Graph, op: Op, channels: tuple[int, int, int], axes: tuple[int
 def _convolution(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
     """conv and conv_transpose; with dynamic weights, uneven groups or rows of channels, everything must be resident."""
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    groups = op.attrs.get("groups", 1)
-    if op.attrs.get("barrier") or not isinstance(groups, int) or len(op.inputs) > 1:
+    groups, inputs = op.attrs.get("groups", 1), op.attrs.get("in_channels", source.channels)
+    if op.attrs.get("barrier") or not isinstance(groups, int) or not isinstance(inputs, int) or len(op.inputs) > 1:
         return _resident(graph, op, capacity)
-    if source.channels % groups or made.channels % groups:
+    channels = groups, inputs // groups, made.channels // groups
+    kernel, cols = prod(_kernel(op)), source.elements // (source.batch * source.rows * inputs)
+    uneven = inputs % groups or made.channels % groups or source.elements % (source.batch * source.rows * inputs)
+    if uneven or prod(channels) * kernel > op.weight_elements:
         return _resident(graph, op, capacity)
-    channels = groups, source.channels // groups, made.channels // groups
-    axes = source.batch, axis_map(graph, op, 0, ROWS), axis_map(graph, op, 0, COLS)
-    return best(_layer(graph, op, channels, axes), capacity)
+    wide = axis_map(graph, op, 0, COLS) if cols == source.cols else barrier(cols, made.cols)
+    axes = source.batch, axis_map(graph, op, 0, ROWS), wide
+    return best(_layer(graph, op, channels, axes, kernel), capacity)
+
+
+def _kernel(op: Op) -> tuple[int, ...]:
+    shape = op.attrs.get("spatial_kernel", op.attrs.get("kernel", ()))
+    return shape if isinstance(shape, tuple) else ()
 
 
 def _linear(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
@@ -188,11 +198,52 @@ def _matmul(graph: Graph, op: Op, capacity: int) -> Choice | Shortage:
     whole = _resident(graph, op, capacity)
     if layer is None:
         return whole
-    tiled = best(layer, capacity)
-    if isinstance(tiled, Shortage):
-        return whole if isinstance(whole, Choice) else tiled
-    tiled = tiled._replace(weight_bytes=op.weight_bytes)
-    return whole if isinstance(whole, Choice) and whole.dram_bytes < tiled.dram_bytes else tiled
+    options = (_held(op, layer, capacity), _streamed(op, layer, capacity), whole)
+    found = [option for option in options if isinstance(option, Choice)]
+    if found:
+        return min(found, key=lambda option: (option.dram_bytes, option.buffer_bytes))
+    return min((o for o in options[:2] if isinstance(o, Shortage)), key=lambda shortage: shortage.demand)
+
+
+def _held(op: Op, layer: Layer, capacity: int) -> Choice | Shortage:
+    """A product in tiles; constants folded into it, such as a mask, stay on chip."""
+    constants = _packed(op.weight_elements, op.weight_bits)
+    found = best(layer, capacity - constants)
+    if isinstance(found, Shortage):
+        return found._replace(demand=found.demand + constants)
+    again = _biases_again(op, layer, found)
+    return found._replace(
+        read_bytes=found.read_bytes + constants,
+        weight_bytes=op.weight_bytes + again,
+        buffer_bytes=found.buffer_bytes + constants,
+        weight_passes=1 if constants else found.weight_passes,
+    )
+
+
+def _streamed(op: Op, layer: Layer, capacity: int) -> Choice | Shortage:
+    """A product in tiles; constants folded into it come with the biases.
+
+    Which group reads which of them is not known: a tile holds for each of its output channels as many as there are
+    for one, and every group loads all.
+    """
+    all_groups = layer.groups * op.weight_elements * op.weight_bits
+    each = -(-op.weight_elements // layer.out_channels) * op.weight_bits
+    widened = layer._replace(
+        channel_bits=layer.channel_bits + each,
+        bias_bytes=layer.bias_bytes + up(all_groups),
+        constant_bits=layer.constant_bits + all_groups,
+    )
+    found = best(widened, capacity)
+    if isinstance(found, Shortage) or found.tile is None:
+        return found
+    passes = layer.groups * tile_passes(layer, found.tile).biases
+    weights = widened.bias_bytes + _biases_again(op, widened, found)
+    return found._replace(weight_bytes=weights, weight_passes=passes if op.weight_elements else found.weight_passes)
+
+
+def _biases_again(op: Op, layer: Layer, found: Choice) -> int:
+    """Bytes of biases, and of what comes with them, that are loaded more than once."""
+    return 0 if found.tile is None else up((tile_passes(layer, found.tile).biases - 1) * layer.constant_bits)
 
 
 def _product(graph: Graph, op: Op) -> Layer | None:

@@ -5,10 +5,10 @@ No library, no script, nothing from outside; every name is escaped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from math import floor, log10
-from typing import Final
+from typing import Final, NamedTuple
 
 WIDTH: Final = 900
 HEIGHT: Final = 480
@@ -49,9 +49,21 @@ def picture(parts: Sequence[str], title: str) -> str:
     )
 
 
-def page(body: Sequence[str], title: str) -> str:
-    """An HTML page of these parts, one file."""
+class Section(NamedTuple):
+    """What stands below a picture: a heading if there are several, sentences, and a table that unfolds."""
+
+    heading: str
+    sentences: Sequence[str]
+    table: str
+
+
+def page(title: str, image: str, sections: Iterable[Section]) -> str:
+    """An HTML page in one file: the picture, and what it shows in words and figures."""
     policy = "default-src 'none'; style-src 'unsafe-inline'"
+    body = [f"<h1>{escape(title)}</h1>", image]
+    for section in sections:
+        body += [f"<h2>{escape(section.heading)}</h2>"] if section.heading else []
+        body += [*(f"<p>{escape(line)}</p>" for line in section.sentences), section.table]
     inside = "\n".join(body)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'

@@ -24,6 +24,7 @@ from fusecut.report._svg import (
     PALETTE,
     TOP,
     WIDTH,
+    Section,
     byte_axis,
     colour,
     document,
@@ -78,11 +79,9 @@ def svg(curves: Sequence[Curve], title: str) -> str:
 
 def html(curves: Sequence[Curve], title: str) -> str:
     """A page with the picture, the curves in words, and every breakpoint in a table; errors as :func:`svg`."""
-    parts = [f"<h1>{escape(title)}</h1>", _picture(curves, title)]
-    for label, curve in zip(labels(curves), curves, strict=True):
-        parts += [f"<h2>{escape(label)}</h2>", *(f"<p>{escape(line)}</p>" for line in sentences(curve))]
-        parts.append(_table(curve))
-    return page(parts, title)
+    named = zip(labels(curves), curves, strict=True)
+    sections = [Section(label, sentences(curve), _table(curve)) for label, curve in named]
+    return page(title, _picture(curves, title), sections)
 
 
 def _picture(curves: Sequence[Curve], title: str) -> str:

@@ -16,6 +16,7 @@ from fusecut.report._svg import (
     HEIGHT,
     LEFT,
     WIDTH,
+    Section,
     byte_axis,
     colour,
     document,
@@ -115,9 +116,8 @@ def svg(front: ParetoFront, title: str) -> str:
 
 def html(front: ParetoFront, title: str) -> str:
     """A page with the picture and every plan in a table; errors as :func:`svg`."""
-    parts = [f"<h1>{escape(title)}</h1>", _picture(front, title)]
-    parts += [f"<p>{escape(line)}</p>" for line in sentences(front)]
-    return page([*parts, table(_HEADINGS, cells(front, front.points), "every plan")], title)
+    rows = table(_HEADINGS, cells(front, front.points), "every plan")
+    return page(title, _picture(front, title), [Section("", sentences(front), rows)])
 
 
 def _picture(front: ParetoFront, title: str) -> str:

@@ -16,6 +16,7 @@ from fusecut.report._svg import (
     LETTER,
     PALETTE,
     WIDTH,
+    Section,
     byte_axis,
     colour,
     document,
@@ -126,11 +127,11 @@ def svg(found: Sequence[Series], title: str) -> str:
 
 def html(found: Sequence[Series], title: str) -> str:
     """A page with the picture and all figures; errors as :func:`svg`."""
-    parts = [f"<h1>{escape(title)}</h1>", _picture(found, title)]
-    for label, one in zip(labels(found), found, strict=True):
-        parts += [f"<h2>{escape(label)}</h2>", *(f"<p>{escape(line)}</p>" for line in sentences(one))]
-        parts.append(table((one.over, *_HEADINGS), cells(one), "every value"))
-    return page(parts, title)
+    sections = [
+        Section(label, sentences(one), table((one.over, *_HEADINGS), cells(one), "every value"))
+        for label, one in zip(labels(found), found, strict=True)
+    ]
+    return page(title, _picture(found, title), sections)
 
 
 def _picture(found: Sequence[Series], title: str) -> str:

@@ -2,78 +2,42 @@
 
 A plan's cost is a sum over its groups and a group's cost depends on the group alone, so the best
 plan is a shortest path in the lattice of ideals (Jangda & Bondhugula, PPoPP 2018, and Optimus,
-LCTES 2021, use the same view). Edges are priced optimistically from shapes; the cost model is
-asked for a group only when its edge is the most promising of all (lazy A*), so few groups are ever
-scheduled. What makes the proof: the buffer floor that prunes is monotone, the bound on the rest of
-a plan is consistent, and an edge settles its ideal only with its true cost.
+LCTES 2021, use the same view). :mod:`fusecut.search._astar` walks it; here is what is tried, in which order.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from numpy.random import Generator as Random
 
-from fusecut.cost import NEVER_BYTES, FitFloor
+from fusecut.cost import FitFloor
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
-from fusecut.search._beams import BEAMS, Settled, beam_plan, path_to
-from fusecut.search._cuts import ForcedCuts, Reach
-from fusecut.search._lattice import Lattice
+from fusecut.search._astar import AStar, narrowed
+from fusecut.search._beams import BEAMS, beam_plan
+from fusecut.search._cuts import Reach
 from fusecut.search._paths import near_optimal
-from fusecut.search._ranking import Ranking
 from fusecut.search._solver import solver_is_here
 from fusecut.search._walks import Walks
-from fusecut.search.greedy import first_fit
-from fusecut.search.protocol import NO_PLAN, Proposal
+from fusecut.search.greedy import climb, first_fit
+from fusecut.search.protocol import Proposal
 
-_STEPS_PER_PROPOSAL: Final = 500
 _OPS_PER_PROPOSAL: Final = 50
-_ONE_EXPANSION: Final = 30_000
-"""So many steps beyond the effort may be spent on finishing what begins within it."""
-
 _TALL_ROWS: Final = 200_000
 """With so many rows to schedule an answer of the model may take a second, and a greedy plan comes first."""
 
 _OPS_AT_A_TIME: Final = 1_000
 """Where groups are priced, effort and questions are for so many ops."""
 
-_A_LITTLE: Final = 64
-"""A group is priced to the byte only where it makes plans dearer by no more than this share of what they cost."""
-
 _WITHOUT_PLAN: Final = 2
 """So many times the first questions are asked before there is a plan: one takes questions, too."""
 
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
-
-
-class _Label(NamedTuple):
-    """One way to an ideal, ordered by the bound of the plans through it; deeper ideals first, small groups first.
-
-    ``behind`` is the ideal before, negated, so that the group is the sum of both: large networks have too
-    many labels for sets of their own.
-    """
-
-    bound: int
-    depth: int
-    ideal: Group
-    behind: int
-    reached: int
-    rest_bytes: int
-    verified: bool
-
-    @property
-    def parent(self) -> Group:
-        return -self.behind
-
-    @property
-    def group(self) -> Group:
-        return self.ideal + self.behind
 
 
 @dataclass(frozen=True)
@@ -98,7 +62,8 @@ class Exact:
     the model are what takes time. A few hundred settle many a network before any plan is known: what a group costs is
     asked for bit by bit, as far as it may still be part of the best plan. Where they do not, the
     first plan is the best of groups that fit as they are; if
-    ``first_questions`` do not settle the proof, the best plan of a buffer an eighth smaller follows, or, where
+    ``first_questions`` do not settle the proof, as many go into merges of its groups (of those of one pass
+    over the ops, if there is none); the best plan of a buffer an eighth smaller follows, or, where
     as many questions do not settle that either, the plan of on-line search, and ``questions`` for the proof, twice as
     many and twice the effort from 1,000 ops on, and so on.
 
@@ -163,17 +128,20 @@ class Exact:
         search = yield from self._begun(problem, search)
         near = False
         if not search.done:
+            yield from self._climbed(problem, search, self.first_questions)
             plan, near = yield from self._from_below(problem)
             yield from search.take(plan)
         if not search.done and not near:
-            search = _narrowed(problem, search)
+            search = narrowed(problem, search)
             yield from search.run(self.first_effort, self.first_questions)
             if not search.done:
                 yield from search.take((yield from near_optimal(problem)))
         if not search.done:
-            search = _narrowed(problem, search)
+            search = narrowed(problem, search)
             long = 1 + len(problem.graph) // _OPS_AT_A_TIME
             yield from search.run(long * self.effort, long * self.questions)
+        if not search.done:
+            yield from self._climbed(problem, search, self.first_questions)
 
     def _begun(self, problem: Problem, search: AStar) -> Generator[Proposal, None, AStar]:
         """A proof without a plan, where that goes quickly; else a first plan and the first questions."""
@@ -183,7 +151,7 @@ class Exact:
         if not search.done:
             yield from self._easy_plan(problem, search) if started is None else search.take(started)
         if not search.done:
-            search = _narrowed(problem, search)
+            search = narrowed(problem, search)
             yield from search.run(self.first_effort, self.first_questions)
         return search
 
@@ -209,6 +177,16 @@ class Exact:
         runs = self.start and all(problem.fits(group) for group in self.start)
         return list(self.start) if runs else None
 
+    def _climbed(self, problem: Problem, search: AStar, questions: int | None = None) -> Iterator[Proposal]:
+        """The best plan so far, or that of one pass, with its groups merged as long as that saves anything.
+
+        Cheap beside any proof, and far ahead of it where the lattice is wide.
+        """
+        last = None if questions is None else problem.evaluations + questions
+        plan = search.plan or (yield from first_fit(problem, last))
+        if all(problem.rank(group) is not None for group in plan):
+            yield from search.take((yield from climb(problem, plan, last)))
+
     def _easy_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """The best plan of groups that fit as they are, where the floor knows them."""
         fits = getattr(problem.buffer_floor, "fits", None)
@@ -230,6 +208,8 @@ class Exact:
                 if not search.done and search.lattice.steps < end:
                     plan = yield from beam_plan(problem, search.lattice, search.ranking, beam, end)
                     yield from search.take(plan)
+            if not search.done:
+                yield from self._climbed(problem, search)
             if not search.done and not tried:
                 yield from self._walks(problem, search)
             if not search.done and not tried and search.far and _worth_columns(problem):
@@ -262,175 +242,3 @@ def _explored(problem: Problem, reach: Reach) -> Generator[Proposal, None, AStar
         if not op % _OPS_PER_PROPOSAL:
             yield Proposal(None)
     return AStar(problem, reach)
-
-
-def _narrowed(problem: Problem, search: AStar) -> AStar:
-    """A search among groups that a plan better than the best known one can pay for.
-
-    What no such plan can hold together is cut in all of them, which raises the bound and lowers what a
-    group can pay; repeated while that helps.
-    """
-    spare = search.spare_bytes()
-    while True:
-        narrow = AStar(problem, search.reach.narrowed(problem, spare))
-        narrow.adopt(search)
-        less = narrow.spare_bytes()
-        if less >= spare - spare // 50:
-            return narrow
-        search, spare = narrow, less
-
-
-class AStar:
-    """The search itself. ``price`` gives the rank of a group, None if it cannot run: the model's
-    answer, or, for a search that asks later, what it must be at least."""
-
-    def __init__(
-        self, problem: Problem, reach: Reach | None = None, price: Callable[[Group], int | None] | None = None
-    ) -> None:
-        self.problem = problem
-        self.price = price
-        reach = reach or Reach(problem)
-        self.reach, self.cuts = reach, ForcedCuts(problem, reach)
-        self.lattice = Lattice(problem, reach, self.cuts)
-        self.ranking = Ranking(problem, reach, self.cuts)
-        self.scale = len(problem.graph) + 1
-        self.settled: dict[Group, Settled] = {}
-        self.deepest = 0
-        self._met: dict[Group, Group] = {}
-        self.best: int | None = None
-        self.plan: list[Group] = []
-        self.proved = 0
-        self.done = False
-        start = self.ranking.whole(self.lattice.whole)
-        self.root = start * self.scale
-        self.open = [_Label(self.root, 0, 0, 0, 0, self.lattice.whole, True)]
-
-    def take(self, plan: list[Group] | None) -> Iterator[Proposal]:
-        """A plan from elsewhere: labels that cannot beat it are dropped from now on."""
-        if plan is None:
-            return
-        score = sum(self._price(group) or 0 for group in plan)
-        if self.best is None or score < self.best:
-            self.best, self.plan = score, plan
-            self.open = [label for label in self.open if label.bound < score]
-            heapq.heapify(self.open)
-            self.done = not self.open
-            yield Proposal(Partition(self.problem.graph, plan), self.bound())
-
-    def prove(self, bound: int) -> None:
-        """A bound of the score from elsewhere; the search is over where the best plan reaches it."""
-        self.proved = max(self.proved, bound)
-        if self.best is not None and self.problem.prices.score(self.best // self.scale) <= bound:
-            self.done, self.open = True, []
-
-    @property
-    def far(self) -> bool:
-        """Whether this search is far from a proof: the bound lies more than 2 % below the best plan."""
-        best = None if self.best is None else self.problem.prices.score(self.best // self.scale)
-        return best is not None and bool(self.open) and self.bound() * 100 < best * 98
-
-    def advances(self, per_op: int) -> bool:
-        """Whether it would be done after ``per_op`` steps for each op if it went on as fast as so far.
-
-        Where the lattice does not explode the search goes through the network once, more or less.
-        """
-        return self.lattice.steps <= per_op * self.deepest
-
-    def adopt(self, other: AStar) -> None:
-        """Take over the best plan of another search of the same problem."""
-        self.best, self.plan = other.best, other.plan
-
-    def spare_bytes(self, label: _Label | None = None) -> int:
-        """What a group after a label must not move again beyond touching everything once, or the plan is no better.
-
-        Without a label: any group of the plan. Then the bound is that of the root, which counts no byte moved
-        again; the labels of a search that is under way do, and may have counted those of this very group.
-        """
-        per_byte = self.problem.prices.tariff.per_byte
-        if self.best is None or not per_byte:
-            return NEVER_BYTES
-        bound = self.root if label is None else label.bound
-        return max(0, self.best - bound) // self.scale // per_byte + 1
-
-    def run(self, effort: int, questions: int | None = None) -> Iterator[Proposal]:
-        """Settle ideals until the whole network is one of them, or the effort or the questions are spent."""
-        last = None if questions is None else self.problem.evaluations + questions
-        shown = self.lattice.steps
-        while self.open and self.lattice.steps < effort and (last is None or self.problem.evaluations < last):
-            label = heapq.heappop(self.open)
-            if label.ideal in self.settled or not self._verify(label):
-                continue
-            self.settled[label.ideal] = Settled(label.reached, label.group, label.parent)
-            self.deepest = max(self.deepest, -label.depth)
-            if label.ideal == self.problem.graph.everything:
-                self.best, self.plan, self.done, self.open = label.reached, self.groups(), True, []
-                yield Proposal(Partition(self.problem.graph, self.plan), self.bound())
-                return
-            if not self._expand(label, effort + _ONE_EXPANSION):
-                break
-            if self.lattice.steps >= shown + _STEPS_PER_PROPOSAL:
-                shown = self.lattice.steps
-                yield Proposal(None, self.bound())
-        self.done = not self.open
-        yield Proposal(None, self.bound())
-
-    def bound(self) -> int:
-        """No plan scores less: the most promising label, the best plan if none is left, what was proved elsewhere."""
-        bounds = [self.open[0].bound] if self.open else []
-        bounds += [self.best] if self.best is not None else []
-        return max(self.proved, self.problem.prices.score(min(bounds) // self.scale)) if bounds else NO_PLAN
-
-    def groups(self) -> list[Group]:
-        """The best plan, once the whole network is settled."""
-        return path_to(self.settled, self.problem.graph.everything)
-
-    def _expand(self, label: _Label, effort: int) -> bool:
-        """Whether all groups after a label were met within the effort; if not, the label waits for another time."""
-        behind = -label.ideal
-        for step in self.lattice.groups_from(label.ideal, label.rest_bytes, self.spare_bytes(label)):
-            if self.lattice.steps > effort:
-                del self.settled[label.ideal]
-                heapq.heappush(self.open, label._replace(verified=True))
-                return False
-            spent, left = self.ranking.step(label.ideal, step)
-            reached = label.reached + spent * self.scale + 1
-            bound = reached + left * self.scale
-            if self.best is not None and bound >= self.best:
-                continue
-            ideal = label.ideal | step.group
-            if ideal not in self.settled:
-                ideal = self._met.setdefault(ideal, ideal)
-                new = _Label(bound, -ideal.bit_count(), ideal, behind, reached, step.rest_bytes, False)
-                heapq.heappush(self.open, new)
-        return True
-
-    def _verify(self, label: _Label) -> bool:
-        """Ask the cost model, once a label is the most promising; a dearer group goes back to the queue.
-
-        It is asked for the price of a group that is not much dearer than thought; else it may say only that it is,
-        which saves it work, and is asked again when the label comes up again.
-        """
-        if label.verified:
-            return True
-        before = self.settled[label.parent].reached
-        limit = label.reached - before + label.bound // _A_LITTLE
-        if self.best is not None:
-            limit = min(limit, self.best - before - (label.bound - label.reached))
-        price = self._price(label.group, limit)
-        if price is None:
-            return False
-        reached = before + price
-        if reached > label.reached:
-            bound = reached + label.bound - label.reached
-            if self.best is None or bound < self.best:
-                heapq.heappush(self.open, label._replace(bound=bound, reached=reached, verified=price <= limit))
-            return False
-        return True
-
-    def _price(self, group: Group, limit: int | None = None) -> int | None:
-        """What a group adds to the score of a label; where that is above ``limit``, perhaps a bound above it."""
-        if self.price is not None or limit is None:
-            rank = (self.price or self.problem.rank)(group)
-        else:
-            rank = self.problem.rank_within(group, limit // self.scale)
-        return None if rank is None else rank * self.scale + 1

@@ -49,11 +49,13 @@ _Steps = Coroutine[Proposal, None, _Result]
 """Stoppable after every question to the cost model."""
 
 
-def first_fit(problem: Problem) -> _Steps[list[Group]]:
-    """Groups of the first plan of :class:`Greedy`, a question at a time."""
+def first_fit(problem: Problem, last: int | None = None) -> _Steps[list[Group]]:
+    """Groups of the first plan of :class:`Greedy`, a question at a time, until ``last`` evaluations are spent."""
     graph = problem.graph
     groups = [1 << i for i in range(len(graph))]
     for v in range(len(graph)):
+        if last is not None and problem.evaluations >= last:
+            break
         for u in sorted(bits(graph.preds[v]), key=lambda u: (-_read_bytes(graph, u, v), u)):
             if any(group >> u & 1 and group >> v & 1 for group in groups):
                 break
@@ -64,6 +66,20 @@ def first_fit(problem: Problem) -> _Steps[list[Group]]:
                 groups = after
                 break
     return groups
+
+
+def climb(problem: Problem, groups: Sequence[Group], last: int | None = None) -> _Steps[list[Group]]:
+    """A plan made better by the best merge of two neighbouring groups, again and again.
+
+    Until none saves anything or ``last`` evaluations are spent. O(groups) merges of O(E) prices, few of them new
+    each time.
+    """
+    while last is None or problem.evaluations < last:
+        better = yield from _best_merge(problem, groups)
+        if better is None:
+            break
+        groups = better
+    return list(groups)
 
 
 def _best_merge(problem: Problem, groups: Sequence[Group]) -> _Steps[list[Group] | None]:

@@ -22,9 +22,9 @@ from fusecut.errors import FusecutError
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
+from fusecut.search._astar import AStar
 from fusecut.search._cuts import Reach
 from fusecut.search._promises import Doubt, Prune, check_prune, floor_of
-from fusecut.search.exact import AStar
 from fusecut.search.protocol import Proposal
 
 

@@ -60,7 +60,7 @@ def execution(graph: Graph, op: Op, schedule: Schedule) -> Alone:
         return Alone({})
     if op.kind in NESTS:
         nest = nest_of(graph, op, schedule)
-        return _whole(graph, op) if nest is None else _nested(graph, op, nest, tile)
+        return _whole(graph, op) if nest is None else _nested(graph, op, nest, schedule, tile)
     return OTHERS.get(op.kind, _pointwise)(graph, op, schedule, tile)
 
 
@@ -91,31 +91,35 @@ def _whole(graph: Graph, op: Op) -> Alone:
 # Loop nests -------------------------------------------------------------------------------------
 
 
-def _nested(graph: Graph, op: Op, nest: Nest, tile: Tile) -> Alone:
+def _nested(graph: Graph, op: Op, nest: Nest, schedule: Schedule, tile: Tile) -> Alone:
     count = run_nest(nest, tile)
     inputs, weights = nest.groups * count.inputs_again, nest.groups * count.weights_again
-    streamed = 0 if len(op.inputs) == 1 else up(weights * nest.weight_bits)
-    constants = _constants_again(op, nest, count.constants_again)
-    first = _broadcast_bytes(graph, op, nest)
-    return Alone(
-        regions_of(nest, tile),
-        up(inputs * nest.in_bits) + streamed + first,
-        constants + (up(weights * nest.weight_bits) if len(op.inputs) == 1 else 0),
-        up(nest.groups * count.sums * nest.sum_bits),
-    )
+    held, sums = regions_of(nest, tile), up(nest.groups * count.sums * nest.sum_bits)
+    if len(op.inputs) == 1:
+        constants = _constants_again(op, nest, count.constants_again)
+        return Alone(held, up(inputs * nest.in_bits), constants + up(weights * nest.weight_bits), sums)
+    again = up(inputs * nest.in_bits) + up(weights * nest.weight_bits) + _broadcast_bytes(graph, op, nest)
+    share = up(tile.out_channels * -(-op.weight_elements // nest.outs) * op.weight_bits)
+    whole = up(op.weight_elements * op.weight_bits)
+    rounds = count.constants_again // nest.outs
+    stay = schedule.weight_passes == 1 and (nest.groups * (1 + rounds) > 1 or whole < share)
+    held["folded constants"] = whole if stay else share
+    biases = rounds * op.bias_elements * op.bias_bits
+    if stay:
+        return Alone(held, again, up(biases), sums)
+    every = nest.groups * op.weight_elements * op.weight_bits
+    return Alone(held, again, up(every) - whole + up(biases + rounds * every), sums)
 
 
 def _constants_again(op: Op, nest: Nest, channels: int) -> int:
     """Biases and slopes of so many output channels of each group, loaded again."""
-    others = max(0, op.weight_elements - nest.weights) if len(op.inputs) == 1 else 0
+    others = max(0, op.weight_elements - nest.weights)
     each = op.bias_elements * op.bias_bits + others * op.weight_bits
     return up(each * channels // nest.outs)
 
 
 def _broadcast_bytes(graph: Graph, op: Op, nest: Nest) -> int:
     """What a product loads for the first time beyond its operands: matrices broadcast over part of the batch."""
-    if len(op.inputs) == 1:
-        return 0
     source, weights = sorted_factors(graph, op, nest)
     loaded = nest.groups * nest.ins * nest.images * len(nest.windows_rows)
     return up((loaded - source.elements) * source.bits) + up((nest.weights - weights.elements) * weights.bits)
@@ -135,15 +139,20 @@ def _channel_bits(op: Op, groups: int, outs: int, weights: int) -> int:
 
 def _conv(graph: Graph, op: Op) -> Nest | None:
     source, made = graph.tensors[op.inputs[0]], graph.tensors[op.outputs[0]]
-    groups = op.attrs.get("groups", 1)
-    if op.attrs.get("barrier") or not isinstance(groups, int) or len(op.inputs) > 1:
+    groups, ins = op.attrs.get("groups", 1), op.attrs.get("in_channels", source.channels)
+    if op.attrs.get("barrier") or not isinstance(groups, int) or not isinstance(ins, int) or len(op.inputs) > 1:
         return None
-    if source.channels % groups or made.channels % groups:
+    width, odd = divmod(source.elements, source.batch * source.rows * ins)
+    if odd or ins % groups or made.channels % groups:
         return None
-    c, k = source.channels // groups, made.channels // groups
+    c, k = ins // groups, made.channels // groups
     shape = op.attrs.get("spatial_kernel", op.attrs.get("kernel", (1, 1)))
     taps = prod(shape) if isinstance(shape, tuple) else 1
+    if groups * c * k * taps > op.weight_elements:
+        return None
     rows, cols = (windows(axis_map(graph, op, 0, axis)) for axis in (ROWS, COLS))
+    if width != source.cols:  # columns of the file that lie among the channels here
+        cols = ((0, width),) * made.cols
     return _nest(op, (groups, k, c), (source.batch, rows, cols), taps, source, made)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -104,7 +105,8 @@ class Compute:
     def rows_of(self, tensor: int, array: Array) -> Array:
         """An array of the file's shape as rows, row axis first, image after image."""
         layout, facts = self.layouts[tensor], self.graph.tensors[tensor]
-        images = np.split(np.asarray(array, self.dtype), facts.batch, axis=layout.batch_axis or 0)
+        values = np.asarray(array, self.dtype)
+        images = np.split(values, facts.batch, axis=layout.batch_axis or 0) if values.ndim else [values]
         return np.concatenate([to_rows(image.reshape(layout.dims), layout) for image in images])
 
     def array_of(self, tensor: int, rows: Array) -> Array:
@@ -120,7 +122,7 @@ class Compute:
         """
         op = self.graph.ops[index]
         if len({self.graph.tensors[t].batch for t in (*op.inputs, *op.outputs)}) > 1:
-            raise SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or without data")
+            raise _mixes_images(op)
         kernel = OpKernel(self, op)
         images = [self._slabs(op, n, dram) for n in range(self.graph.tensors[op.outputs[0]].batch)]
         products = self._tiled(op, kernel, schedule, [kernel.factor(slabs) for slabs in images])
@@ -139,7 +141,9 @@ class Compute:
     def _tiled(self, op: Op, kernel: OpKernel, schedule: Schedule, images: list[Array]) -> list[Array] | None:
         """The product of the op's first node for each image, tile by tile; None for ops without such tiles."""
         nest = nest_of(self.graph, op, schedule)
-        if nest is None or schedule.tile is None or len(kernel.steps[0].inputs) < 2 or op.attrs.get("barrier"):
+        if nest is None or schedule.tile is None or len(kernel.steps[0].inputs) < 2:
+            return None
+        if op.attrs.get("barrier") or "spatial_kernel" in op.attrs:
             return None
         step = kernel.steps[0]
         w = self.constant(step.inputs[1])
@@ -165,6 +169,13 @@ def _windows(op: Op) -> Windows:
     return Windows(along("strides", 1), along("dilations", 1), along("pads", 0))
 
 
+WITHOUT_DATA: Final = "without data (--fast, or mode='fast')"
+
+
+def _mixes_images(op: Op) -> SimulationError:
+    return SimulationError(f"op {op.name!r} mixes images of a batch: simulate it for one image, or {WITHOUT_DATA}")
+
+
 def rule_of(step: Step) -> Rule:
     """Arithmetic of a node; of one that is not understood but of ONNX the reference's, on whole operands.
 
@@ -175,7 +186,7 @@ def rule_of(step: Step) -> Rule:
         return ARITHMETIC[step.op_type]
     if step.kind in ("", "opaque") and "." not in step.op_type:
         return lambda call: computed(call.step, call.args)
-    raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate without data (mode='fast')")
+    raise SimulationError(f"{step.op_type} has no row-wise arithmetic here: simulate {WITHOUT_DATA}")
 
 
 class OpKernel:
@@ -299,7 +310,10 @@ class OpKernel:
             slab = self._lookup(name, env)[0]
             if slab is None:
                 raise SimulationError(f"op {self.op.name!r} made no row of {name!r}")
-            found.append(self.compute.rows_out(name, to_rows(slab, self._layout(name))))
+            layout = self._layout(name)
+            if slab.size % (prod(layout.dims) // layout.rows) or slab.size > prod(layout.dims):
+                raise _mixes_images(self.op)
+            found.append(self.compute.rows_out(name, to_rows(slab, layout)))
         return found
 
     def _run(self, env: Slabs, row: int | None, steps: Sequence[Step] | None = None) -> Slabs:
@@ -309,7 +323,13 @@ class OpKernel:
                 made: Sequence[Array] = [FOLDS[step.kind][1](self.state, self._folding(step))]
             else:
                 made = self._computed(self._call(step, env, row))
-            for name, value in zip([o for o in step.outputs if o], made, strict=True):
+            names = [o for o in step.outputs if o]
+            if len(made) < len(names):
+                raise SimulationError(
+                    f"op {self.op.name!r}: {step.op_type} has no arithmetic for {names[len(made)]!r} here: simulate "
+                    f"{WITHOUT_DATA}"
+                )
+            for name, value in zip(names, made, strict=True):
                 env[name] = [(self.compute.settled(step, name, value), low)]
         return env
 

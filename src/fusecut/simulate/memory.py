@@ -242,7 +242,7 @@ class Dram:
             if tensor not in self.data:
                 full = values.shape if part is None else shape
                 self.data[tensor] = np.full((len(present), *full), poison(self.dtype), self.dtype)
-            whole = self.data[tensor][row]
+            whole = self.data[tensor][row, ...]
             target = whole if part is None or part.cut is None else part.cut(whole)
             target[...] = values.reshape(target.shape)
 
