@@ -101,6 +101,21 @@ def test_the_best_plan_is_the_best_of_all_partitions_and_proved(kind: str, schem
 
 
 @every_scheme
+def test_wide_networks_get_a_plan_of_line_buffers_before_all_else(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fusecut.search.exact._MANY_OPS", 1)
+    at_once = 0
+    for seed, found in outcomes(scheme, Exact(first_effort=1, effort_per_op=0)):
+        assert found.truth is not None
+        assert found.score == found.truth == found.bounds[-1], f"seed {seed}"
+        asked = problem(seed, scheme)
+        search = Exact(first_effort=1, effort_per_op=0)
+        plans = (p.partition for p in search._plan_at_once(asked) if p.partition is not None)
+        first = next(plans, None)
+        at_once += first is not None and len(first) < len(asked.graph) and asked.score(first) is not None
+    assert at_once > 10
+
+
+@every_scheme
 @pytest.mark.parametrize("questions", [0, 1, 3, 7])
 def test_bounds_are_valid_when_questions_run_out(questions: int, scheme: str) -> None:
     for seed, found in outcomes(scheme, Exact(first_questions=questions, questions=questions)):

@@ -32,9 +32,13 @@ def near_optimal(
 ) -> Generator[Proposal, None, list[Group] | None]:
     """The best plan of those groups that the model was asked for; None where no plan is feasible.
 
-    An empty proposal after each question. O(rounds * stretches), and a question for each group of a round's plan.
+    An empty proposal after each ideal and each question. O(rounds * stretches), and a question for each group of a
+    round's plan.
     """
-    paths = _Paths(problem)
+    stretches = Stretches(problem)
+    for _ in stretches.grow():
+        yield Proposal(None)
+    paths = _Paths(problem, stretches)
     most, best = questions * len(problem.graph), NEVER_BYTES
     while True:
         plan, hoped = paths.shortest(paths.estimates)
@@ -55,9 +59,8 @@ class _Paths:
     Ideals and groups go by numbers; a group's price is :data:`NEVER_BYTES` where it is not known.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, stretches: Stretches) -> None:
         self.problem = problem
-        stretches = Stretches(problem)
         every = stretches.from_each()
         self.number = {group: k for k, group in enumerate(_groups(every))}
         self.groups = list(self.number)

@@ -113,6 +113,7 @@ class Stretches:
         self.again: dict[Group, int] = {}
         self._alone = [self._alone_bytes(1 << op) for op in range(len(self.graph))]
         self._excess: dict[Group, dict[Group, int]] = {}
+        self._every: dict[Group, list[Stretch]] = {}
         known, reach = set(self.ideals), Reach(problem)
         self._next = {ideal: [i for i in reach.ready(ideal) if ideal | 1 << i in known] for ideal in self.ideals}
         self._crossing: dict[Group, int] = {}
@@ -123,12 +124,18 @@ class Stretches:
             for op in self._next[ideal]:
                 self._crossing.setdefault(ideal | 1 << op, nbytes + self._more_crossing(ideal, op))
 
+    def grow(self) -> Iterator[None]:
+        """Find the stretches from each ideal, the last one's first: minutes in wide networks, so one step at a time."""
+        for ideal in reversed(self.ideals):
+            if ideal not in self._every:
+                self._every[ideal] = list(self._from(ideal))
+                yield
+
     def from_each(self) -> dict[Group, list[Stretch]]:
         """Stretches by the ideal where they start, for ideals that some stretch leads to."""
-        every: dict[Group, list[Stretch]] = {}
-        for ideal in reversed(self.ideals):
-            every[ideal] = list(self._from(ideal))
-        reached = {0}
+        for _ in self.grow():
+            pass
+        every, reached = self._every, {0}
         for ideal in self.ideals:
             if ideal in reached:
                 reached.update(stretch.end for stretch in every[ideal])

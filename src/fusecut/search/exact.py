@@ -36,6 +36,9 @@ _OPS_AT_A_TIME: Final = 1_000
 _WITHOUT_PLAN: Final = 2
 """So many times the first questions are asked before there is a plan: one takes questions, too."""
 
+_MANY_OPS: Final = 400
+"""Where groups are priced, networks of so many ops get a plan before all else, if they are wide."""
+
 _QUICK: Final = 2
 """So many of the beams are over quickly."""
 
@@ -87,9 +90,11 @@ class Exact:
         """Plans and bounds; the last one proposed is optimal unless the effort ran out."""
         least = problem.prices.score(problem.least_rank(problem.graph.everything))
         yield Proposal(Partition.singletons(problem.graph), least)
+        known = (yield from self._plan_at_once(problem)) if len(problem.graph) >= _MANY_OPS else None
         search = yield from _explored(problem, Reach(problem))
         yield Proposal(None, search.bound())
         if not isinstance(problem.buffer_floor, FitFloor):
+            yield from search.take(known)
             yield from self._priced(problem, search)
             return
         yield from search.take(self._started(problem))
@@ -189,12 +194,31 @@ class Exact:
 
     def _easy_plan(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """The best plan of groups that fit as they are, where the floor knows them."""
-        fits = getattr(problem.buffer_floor, "fits", None)
-        if fits is not None:
-            easy = yield from _explored(problem, Reach(problem, fits))
-            for proposal in easy.run(self.first_effort):
-                yield Proposal(proposal.partition)
+        easy = yield from self._easy(problem)
+        if easy is not None:
             yield from search.take(easy.groups() if problem.graph.everything in easy.settled else None)
+
+    def _easy(self, problem: Problem) -> Generator[Proposal, None, AStar | None]:
+        """A search among groups that fit as they are, where the floor knows them."""
+        fits = getattr(problem.buffer_floor, "fits", None)
+        if fits is None:
+            return None
+        easy = yield from _explored(problem, Reach(problem, fits))
+        for proposal in easy.run(self.first_effort):
+            yield Proposal(proposal.partition)
+        return easy
+
+    def _plan_at_once(self, problem: Problem) -> Generator[Proposal, None, list[Group] | None]:
+        """A plan of groups that fit as they are: in wide networks it takes minutes to see what else there is."""
+        easy = yield from self._easy(problem)
+        if easy is None or easy.done or easy.advances(self.effort_per_op):
+            return None
+        end = easy.lattice.steps + self.beam_effort
+        for beam in BEAMS[:_QUICK]:
+            plan = yield from beam_plan(problem, easy.lattice, easy.ranking, beam, end)
+            for proposal in easy.take(plan):
+                yield Proposal(proposal.partition)
+        return easy.plan or None
 
     def _plans(self, problem: Problem, search: AStar) -> Generator[Proposal, None, bool]:
         """Beams, and column generation as soon as the bound is far: where it finds a better plan no beam is wanted.
