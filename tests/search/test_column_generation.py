@@ -332,7 +332,7 @@ def test_covers_find_the_optimum_or_prove_that_none_is_within_the_room(model: st
 
 
 @every_model
-def test_bounds_of_covers_hold_whatever_is_listed_and_looked_at(model: str) -> None:
+def test_bounds_of_covers_hold_whatever_is_listed_and_looked_at(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     below = 0
     for seed in SEEDS:
         problem, rng = small_problem(seed, model), np.random.default_rng([seed, 8])
@@ -343,6 +343,7 @@ def test_bounds_of_covers_hold_whatever_is_listed_and_looked_at(model: str) -> N
         least = truth[0] - int(prices.sum())
         for _ in range(4):
             room = int(least * rng.uniform(0.5, 1.5)) + 1
+            monkeypatch.setattr("fusecut.search._covers._MOST_SETS", int(rng.choice([5, 50, 5000])))
             pricing, listing, known = listed(problem, prices, int(rng.integers(0, room + 1)), room)
             covers = Covers(pricing, listing, room, known, problem.rank)
             looks = [Look(*rng.integers(1, [10, 40, 40]).tolist()) for _ in range(int(rng.integers(3)))]

@@ -192,6 +192,8 @@ class Columns:
                 yield Proposal(None, self.bound)
             self.bound = max(self.bound, total + covers.bound)
             yield from self._accept(covers.chosen)
+            if covers.spent:
+                return
 
     def _told(self, work: Generator[None, None, T]) -> Generator[Proposal, None, T]:
         """Do some work, and show what is known meanwhile."""

@@ -31,6 +31,7 @@ from fusecut.search._sets import (
     EMPTY,
     NEVER,
     REACHED,
+    SETTLED,
     UNASKED,
     Choices,
     Sets,
@@ -48,6 +49,9 @@ _MOST_GROUPS: Final = 1_000_000
 
 _ASKED_AT_ONCE: Final = 64
 """Questions to the model between two signs of life."""
+
+_MOST_SETS: Final = 20_000_000
+"""Settled by one search in all, at 2 to 10 microseconds each."""
 
 _CIRCLES: Final = 200
 """So many choices with a circle are divided."""
@@ -123,9 +127,15 @@ class Covers:
         for first, near in pricing.roots.items():
             self._ends[first] = near[-1] + 1
         self._tails = np.zeros(len(self._graph) + 1, np.int64)
+        self._left = _MOST_SETS
         self.bound = 0
         self.done = False
         self.chosen: list[Group] | None = None
+
+    @property
+    def spent(self) -> bool:
+        """Whether as many sets are settled as may be."""
+        return self._left <= 0
 
     def run(self, looks: Sequence[Look], last: Look) -> Iterator[None]:
         """Tails, one look further than the other, then the best choice."""
@@ -143,7 +153,7 @@ class Covers:
             least, _ = yield from self._settle(sets, op, min(op + look.ahead, len(self._graph)), look.sets)
             self._tails[op] = max(self._tails[op], least)
             self.bound = max(self.bound, min(int(self._tails[op]), int(self._beyond()[:op].min(initial=NEVER))))
-            if self.bound >= self._room:
+            if self.bound >= self._room or self.spent:
                 return
             yield
 
@@ -154,13 +164,14 @@ class Covers:
         begin(sets, first, min(int(self._tails[first + 1]), int(beyond[first])), self._room)
         asked = 0
         while True:
-            end, row = settle(sets, self._listed, parts, self._tails, beyond, stop, most)
+            end, row = settle(sets, self._listed, parts, self._tails, beyond, stop, min(most, self._left))
             if end != UNASKED:
                 break
             self._learn(int(sets.choice[row]))
             asked += 1
             if asked % _ASKED_AT_ONCE == 0:
                 yield
+        self._left -= int(sets.counts[SETTLED])
         if end == EMPTY:
             return int(sets.counts[BEYOND]), None
         return int(sets.least[row]), int(row) if end == REACHED else None
