@@ -415,3 +415,17 @@ def test_prices_end_at_the_optimum_that_ideals_lead_to(monkeypatch: pytest.Monke
         assert search.best is not None
         assert columns.best == search.best // search.scale == columns.bound >= max(bounds), f"seed {seed}"
     assert sum(begun) > 1
+
+
+@pytest.mark.parametrize("seed", [47, 60, 65])
+def test_groups_that_the_model_refuses_on_the_way_are_part_of_no_plan(seed: int) -> None:
+    """Networks where groups are refused between one search for a plan and the next."""
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng, int(rng.integers(25, 45)), inputs=2)
+    whole = LineBuffer().demand(graph, graph.everything).nbytes
+    problem = Problem(graph, Machine(whole // 3), scheme_model("lbdf"))
+    columns = Columns(problem, [1 << op for op in range(len(graph))])
+    for proposal in columns.run(10_000_000):
+        if proposal.partition is not None:
+            assert isinstance(problem.cost(proposal.partition), Cost)
+    assert columns.best == columns.bound

@@ -124,7 +124,7 @@ def test_a_chain_of_ten_thousand_ops_is_proved_optimal(buffer: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "gap"), [("nasnetalarge", 0.005), ("hrnet_w18", 0.01)])
+@pytest.mark.parametrize(("network", "gap"), [("nasnetalarge", 0.0), ("hrnet_w18", 0.01)])
 def test_the_widest_networks_are_proved_as_far_as_the_page_on_scale_says(network: str, gap: float) -> None:
     pytest.importorskip("highspy")
     pytest.importorskip("numba")

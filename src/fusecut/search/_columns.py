@@ -185,8 +185,9 @@ class Columns:
             total = int(prices.sum())
             room = self.best - total
             limit = -(-room // part)
-            listing = yield from self._told(list_groups(self.pricing, prices, self._sure(), self.refused, limit, room))
-            covers = Covers(self.pricing, listing, room, self.asked, self._moved)
+            known = self._sure()
+            listing = yield from self._told(list_groups(self.pricing, prices, known, self.refused, limit, room))
+            covers = Covers(self.pricing, listing, room, known, self._moved)
             for _ in covers.run(_LOOKS, _LAST_LOOK):
                 self.bound = max(self.bound, total + covers.bound)
                 yield Proposal(None, self.bound)
@@ -282,14 +283,13 @@ class Columns:
         if prices is None:
             return
         room = NEVER if self.best is None else self.best - int(prices.sum())
-        known = self._sure()
-        others = {group: nbytes for group, nbytes in self.bytes_of.items() if group not in known}
-        cheapest = sorted(self.pricing.reduced(others, prices))[: len(self.graph)]
-        known |= {group: others[group] for _, group in cheapest}
+        others = {group: nbytes for group, nbytes in self.bytes_of.items() if group not in self.asked}
+        cheapest = {group for _, group in sorted(self.pricing.reduced(others, prices))[: len(self.graph)]}
         for part in _PLAN_PARTS:
-            within = -(-room // part)
-            listing = list_known(known, prices, self.pricing, within)
-            covers = Covers(self.pricing, listing, within, self.asked, self._moved)
+            within, known = -(-room // part), self._sure()
+            groups = {group: nbytes for group, nbytes in self.bytes_of.items() if group in known or group in cheapest}
+            listing = list_known(groups, prices, self.pricing, within)
+            covers = Covers(self.pricing, listing, within, known, self._moved)
             for _ in covers.run(_PLAN_LOOKS, _LAST_PLAN_LOOK):
                 yield Proposal(None, self.bound)
             if covers.chosen is not None:
