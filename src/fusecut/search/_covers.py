@@ -159,8 +159,8 @@ class Covers:
 
     def _settle(self, sets: Sets, first: int, stop: int, most: int) -> Generator[None, None, tuple[int, int | None]]:
         """What a plan costs at least once all lowest ops below the first one are chosen; the row reached, if any."""
-        parts = self._parts(first)
         beyond = self._beyond()
+        parts = self._parts(first, min(int(self._tails[first + 1]), int(beyond[first:].min())))
         begin(sets, first, min(int(self._tails[first + 1]), int(beyond[first])), self._room)
         asked = 0
         while True:
@@ -195,10 +195,9 @@ class Covers:
         nbytes = self._ask(group)
         self._listed.more[choice] = NEVER if nbytes is None else nbytes - self._graph.touch_once_bytes(group)
 
-    def _parts(self, first: int) -> Choices:
-        """What groups that begin below an op hold from it on, for nothing."""
-        budget = self._room - int(self._tails[first + 1])
-        lowest, words = crossing(self._listed, first, budget)
+    def _parts(self, first: int, after: int) -> Choices:
+        """What groups that begin below an op hold from it on, for nothing: those a plan with ``after`` more can pay."""
+        lowest, words = crossing(self._listed, first, self._room - after)
         rows = np.unique(np.column_stack([lowest.astype(np.uint64), words]), axis=0)
         begins = np.searchsorted(rows[:, 0].astype(np.int64), np.arange(len(self._graph) + 1)).astype(np.int32)
         nothing = np.zeros(len(rows), np.int64)
