@@ -64,8 +64,8 @@ _STEPS_PER_QUESTION: Final = 2_000
 
 _ROOTS_PER_PROPOSAL: Final = 50
 
-_PARTS: Final = (8, 4, 2, 1)
-"""What is left below the best plan is closed in parts: first an eighth of it, in the end all."""
+_PARTS: Final = (8, 1)
+"""Groups within an eighth of what is left below the best plan are listed first, then all of them."""
 
 _PLAN_PARTS: Final = (4, 1)
 """The same for the best plan among the groups known."""
