@@ -305,18 +305,22 @@ def listed(problem: Problem, prices: I64, limit: int, room: int) -> tuple[Pricin
             return pricing, end.value, bytes_of
 
 
+def paid_problems(model: str, draw: int) -> Iterator[tuple[int, Problem, Generator, I64, int]]:
+    """Seeds, problems with a plan, prices for which every group pays, and what the best plan costs beyond them."""
+    for seed in SEEDS:
+        problem, rng = small_problem(seed, model), np.random.default_rng([seed, draw])
+        truth = best_by_trying_all(problem, partitions(seed))
+        if truth is not None:
+            prices = paid_for(problem, rng)
+            yield seed, problem, rng, prices, truth[0] - int(prices.sum())
+
+
 @every_model
 @pytest.mark.parametrize("ahead", [(), (1,), (3,), (2, 9)])
 def test_covers_find_the_optimum_or_prove_that_none_is_within_the_room(model: str, ahead: tuple[int, ...]) -> None:
     met = 0
     looks = [Look(each, 10_000, 10_000) for each in ahead]
-    for seed in SEEDS:
-        problem, rng = small_problem(seed, model), np.random.default_rng([seed, 7])
-        truth = best_by_trying_all(problem, partitions(seed))
-        if truth is None:
-            continue
-        prices = paid_for(problem, rng)
-        least = truth[0] - int(prices.sum())
+    for seed, problem, _, prices, least in paid_problems(model, 7):
         for room in (least, least + 1, least + 10**6):
             pricing, listing, known = listed(problem, prices, room, room)
             covers = Covers(pricing, listing, room, known, problem.rank)
@@ -326,7 +330,7 @@ def test_covers_find_the_optimum_or_prove_that_none_is_within_the_room(model: st
             assert (covers.chosen is None) == (room == least)
             if covers.chosen is not None:
                 met += 1
-                assert sum(problem.rank(group) or 0 for group in covers.chosen) == truth[0]
+                assert sum(problem.rank(group) or 0 for group in covers.chosen) == least + int(prices.sum())
                 Partition(problem.graph, covers.chosen)
     assert met > 20
 
@@ -334,13 +338,7 @@ def test_covers_find_the_optimum_or_prove_that_none_is_within_the_room(model: st
 @every_model
 def test_bounds_of_covers_hold_whatever_is_listed_and_looked_at(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     below = 0
-    for seed in SEEDS:
-        problem, rng = small_problem(seed, model), np.random.default_rng([seed, 8])
-        truth = best_by_trying_all(problem, partitions(seed))
-        if truth is None:
-            continue
-        prices = paid_for(problem, rng)
-        least = truth[0] - int(prices.sum())
+    for seed, problem, rng, prices, least in paid_problems(model, 8):
         for _ in range(4):
             room = int(least * rng.uniform(0.5, 1.5)) + 1
             monkeypatch.setattr("fusecut.search._covers._MOST_SETS", int(rng.choice([5, 50, 5000])))

@@ -44,6 +44,9 @@ _CHANNELS_FIRST: Final = frozenset(
 )
 """Ops whose channels are always axis 1."""
 
+_LAYERS: Final = ("GRU", "LSTM", "RNN")
+"""Recurrent layers."""
+
 _RECURRENT: Final[Mapping[int, str]] = {0: "HNC", 5: "CNC", 6: "CNC"}
 """Operands of a recurrent layer whose first axis is steps (``layout`` 0), and their roles: steps are rows."""
 
@@ -126,7 +129,7 @@ def _readers(source: Source) -> dict[str, list[tuple[Node, int]]]:
             if (
                 name in names
                 or node.op_type in _NEUTRAL
-                or node.op_type in ("GRU", "LSTM", "RNN", "Transpose")
+                or node.op_type in ("Transpose", *_LAYERS)
                 or node.op_type in _CHANNELS_FIRST
             ):
                 readers.setdefault(name, []).append((node, position))
@@ -220,7 +223,7 @@ def _roles(name: str, rank: int, readers: Mapping[str, Sequence[tuple[Node, int]
             return natural(rank)
         if node.op_type == "Transpose":
             return "NHWC" if list(node.attrs.get("perm", ())) == [0, 3, 1, 2] else natural(rank)
-        if node.op_type in ("GRU", "LSTM", "RNN") and rank == 3 and not node.attrs.get("layout", 0):
+        if node.op_type in _LAYERS and rank == 3 and not node.attrs.get("layout", 0):
             return _RECURRENT.get(position, natural(rank))
         if node.op_type not in _NEUTRAL:
             return natural(rank)
