@@ -203,6 +203,11 @@ def test_compare_prices_a_plan_made_elsewhere(capsys: pytest.CaptureFixture[str]
     assert rows["fusecut (optimal)"]["over_best"] == 0
 
 
+def test_compare_names_a_missing_plan_once(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(capsys, "compare", *SOLVE[1:], "--plan", "no/such.json")
+    assert message == "fusecut: cannot read plan no/such.json: No such file or directory\n"
+
+
 def test_compare_names_the_file_and_op_of_a_wrong_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plan = tmp_path / "theirs.json"
     plan.write_text('{"groups": [["conv_of_another_network"]]}')

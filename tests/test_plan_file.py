@@ -64,6 +64,13 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> 
         read_object(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_plan_that_an_editor_or_a_shell_saved_in_its_own_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text('{"groups": [["décon"]]}', encoding=encoding)
+    assert read_object(path) == {"groups": [["décon"]]}
+
+
 @pytest.mark.parametrize("groups", [[["a", 1]], [[]], [None], [{"ops": "abc"}], ["abc"]])
 def test_groups_must_be_lists_of_names(groups: list[Any]) -> None:
     with pytest.raises(PlanError, match="group 0 is not a list of op names"):

@@ -77,7 +77,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST_PLAN_BYTES:
             raise PlanError(f"{file} is larger than {LARGEST_PLAN_BYTES:,} B: not a plan")
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_bytes())  # UTF-8, or what its first bytes say
     except OSError as error:
         raise PlanError(f"cannot read plan {file}: {error.strerror}") from None
     except UnicodeDecodeError:
