@@ -184,6 +184,12 @@ def test_too_many_elements_are_refused(tmp_path: Path) -> None:
     assert "2**40" in refused(tmp_path, [RELU], {"x": [1, 2**20, 2**10, 2**11]})
 
 
+def test_a_constant_of_too_many_elements_is_refused(tmp_path: Path) -> None:
+    model = model_of([helper.make_node("Add", ["x", "w"], ["y"], name="add")], {"x": [1, 4]})
+    model.graph.initializer.append(onnx.TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**62, 4]))
+    assert "constant 'w' has shape (4611686018427387904, 4): more than 2**40" in refusal(saved(tmp_path, model))
+
+
 def test_too_many_nodes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "MAX_NODES", 3)
     nodes = [helper.make_node("Relu", [f"x{i}"], [f"x{i + 1}"]) for i in range(4)]

@@ -10,9 +10,8 @@ from typing import Final
 import onnx
 
 from fusecut.frontend.layout import natural
-from fusecut.frontend.shapes import MAX_ELEMENTS
 from fusecut.frontend.source import Source
-from fusecut.frontend.values import Dims, Node, Value
+from fusecut.frontend.values import MAX_ELEMENTS, Dims, Node, Value
 
 _PARAMETERS: Final[Mapping[str, tuple[int, ...]]] = {
     "BatchNormalization": (1, 2, 3, 4),

@@ -17,9 +17,7 @@ from onnx import helper, shape_inference
 from fusecut.errors import ModelError
 from fusecut.frontend import constants
 from fusecut.frontend.source import Source
-from fusecut.frontend.values import MAX_CONSTANT, Node, Value
-
-MAX_ELEMENTS: Final = 2**40
+from fusecut.frontend.values import MAX_CONSTANT, MAX_ELEMENTS, Node, Value
 
 _REFUSALS: Final = (
     shape_inference.InferenceError,

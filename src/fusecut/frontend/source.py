@@ -16,7 +16,7 @@ from onnx import helper
 
 from fusecut.errors import ModelError
 from fusecut.frontend.constants import array_of
-from fusecut.frontend.values import Node, Value
+from fusecut.frontend.values import MAX_ELEMENTS, Node, Value
 
 MAX_FILE_BYTES: Final = 2**31
 MAX_NODES: Final = 200_000
@@ -237,6 +237,10 @@ def _constants(file: Path, graph: onnx.GraphProto) -> dict[str, Value]:
     for value in constants.values():
         if any(d < 0 for d in value.dims):
             raise ModelError(f"{file}: constant {value.name!r} has shape {value.dims}: no dimension can be negative")
+        if value.elements > MAX_ELEMENTS:
+            raise ModelError(
+                f"{file}: constant {value.name!r} has shape {value.dims}: more than 2**40 elements; export it again"
+            )
     return constants
 
 
