@@ -166,6 +166,13 @@ def test_a_convolution_with_other_channels_is_refused(tmp_path: Path) -> None:
     assert "expects 3 x 1 input channels" in text
 
 
+@pytest.mark.parametrize("start", [0.5, "one", [1, 2]])
+def test_a_shape_from_no_axis_is_refused(start: Any, tmp_path: Path) -> None:
+    shape = helper.make_node("Shape", ["x"], ["s"], name="shape", start=start)
+    reshape = helper.make_node("Reshape", ["x", "s"], ["y"], name="reshape")
+    assert "'shape' (Shape) cannot take" in refused(tmp_path, [shape, reshape], {"x": [1, 4]})
+
+
 def test_matrices_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     gemm = helper.make_node("Gemm", ["x", "w"], ["y"], name="fc", transB=1)
     assert "'fc'" in refused(tmp_path, [gemm], {"x": [1, 4]}, {"w": weights(2, 3)})

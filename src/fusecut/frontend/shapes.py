@@ -49,7 +49,10 @@ class Shapes:
         """
         constant = _is_constant(node, operands)
         if node.op_type in _SHAPE_READERS and not node.domain and operands and operands[0] is not None:
-            return [_shape_of(node, operands[0])]
+            try:
+                return [_shape_of(node, operands[0])]
+            except (TypeError, IndexError) as misfit:  # a start that is no number, no output
+                raise self._contradiction(node, operands, misfit) from None
         types = self._inferred(node, operands)
         wanted = [name if i == 0 or name in self._read else "" for i, name in enumerate(node.outputs)]
         values = [self._value(node, name, types.get(name), constant) for name in wanted]
