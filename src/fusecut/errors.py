@@ -85,3 +85,8 @@ def meant(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {close[0]!r}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What of somebody else's error fits into ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

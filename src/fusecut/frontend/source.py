@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper
 
-from fusecut.errors import ModelError
+from fusecut.errors import ModelError, first_line
 from fusecut.frontend.constants import array_of
 from fusecut.frontend.values import MAX_ELEMENTS, Node, Value
 
@@ -172,11 +172,6 @@ def _node_count(file: Path, model: onnx.ModelProto) -> int:
         waiting.discard(key)
         stack.pop()
     return sum(sizes.get((n.domain, n.op_type), 1) for n in model.graph.node)
-
-
-def first_line(error: BaseException) -> str:
-    """What of somebody else's error fits into ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _nodes(file: Path, protos: Iterable[onnx.NodeProto]) -> list[Node]:
