@@ -6,7 +6,7 @@ file needs no recorded shapes, and recorded ones are only believed for ops ONNX 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -40,6 +40,10 @@ class Shapes:
         self._read = {name for node in source.nodes for name in node.inputs} | set(source.outputs)
         self._schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
         self._opsets = [helper.make_opsetid(d, v) for d, v in source.opsets.items()]
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Take these names for read as well."""
+        self._read.update(names)
 
     def outputs(self, node: Node, operands: Sequence[Value | None]) -> list[Value]:
         """One value per output name of the node; a nameless one for later outputs that nobody reads.

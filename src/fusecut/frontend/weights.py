@@ -208,12 +208,12 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
     Raises:
         ModelError: as :func:`fusecut.frontend.onnx.load`.
     """
-    from fusecut.frontend.inputs import Asked, resolve
+    from fusecut.frontend.branches import settled
+    from fusecut.frontend.inputs import Asked
     from fusecut.frontend.lower import Lowering
     from fusecut.frontend.source import read
 
-    source = read(path)
-    inputs = resolve(source, Asked(None, dict(input_shapes or {})))
+    source, inputs = settled(read(path), Asked(None, dict(input_shapes or {})))
     lowering = Lowering(source, inputs)
     lowering.graph()
     opset = source.opsets.get("", 1)
