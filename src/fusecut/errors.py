@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 
 class FusecutError(Exception):
@@ -74,7 +75,7 @@ class UnknownNameError(FusecutError, LookupError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        super().__init__(f"unknown {what} {name!r}{meant(name, names) or '.'} Known: {', '.join(names)}")
+        super().__init__(f"unknown {what} {shown(name)}{meant(name, names) or '.'} Known: {', '.join(names)}")
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -90,3 +91,16 @@ def meant(name: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """What of somebody else's error fits into ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def shown(value: object) -> str:
+    """Something somebody wrote, as Python writes it, cut off where it is no use to read on.
+
+    >>> shown("a" * 1000) == "'" + "a" * 60 + "..."
+    True
+    """
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+
+
+_LONGEST_SHOWN: Final = 64
