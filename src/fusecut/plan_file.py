@@ -138,7 +138,9 @@ def load_plan(path: str | Path) -> Solution:
 
 def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
     if data["schema_version"] != SCHEMA_VERSION:
-        raise PlanError(f"{path} has schema version {data['schema_version']!r}; this fusecut reads {SCHEMA_VERSION}")
+        raise PlanError(
+            f"{path} has schema version {shown(data['schema_version'])}; this fusecut reads {SCHEMA_VERSION}"
+        )
     _check_head(path, data)
     provenance = _provenance(data)
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusecut.cli import terminal
+from fusecut.cli.files import keep_apart
 from fusecut.cli.options import Commands, Parser, count, output_options
 from fusecut.errors import FusecutError
 
@@ -110,10 +111,12 @@ def _space(args: argparse.Namespace) -> str:
 
 def _predictions(args: argparse.Namespace, networks: list[str]) -> list[Prediction]:
     from fusecut.commands import check_writable
+
+    check_writable(args.output)
+    keep_apart([args.output] if args.output is not None else [], networks)
     from fusecut.predict.model import load
     from fusecut.predictions import predict
 
-    check_writable(args.output)
     return predict(networks, args.task, load(args.model) if args.model is not None else None)
 
 
