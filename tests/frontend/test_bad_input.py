@@ -250,6 +250,14 @@ def test_an_override_of_another_rank_is_refused(tmp_path: Path) -> None:
     assert "2 dimensions (1, 4), 3 were given" in text
 
 
+def test_a_batch_is_that_of_a_given_shape_as_well(tmp_path: Path) -> None:
+    file = saved(tmp_path, model_of([RELU], {"x": [1, 4]}))
+    for asked in (1, 8):
+        graph = load(file, batch=8, input_shapes={"x": (asked, 6)})
+        assert graph.tensors[graph.inputs[0]].dims == (8, 6)
+    assert "a batch of 8 was asked for, and 4x6 for input 'x'" in refusal(file, batch=8, input_shapes={"x": (4, 6)})
+
+
 def test_an_empty_batch_is_refused(tmp_path: Path) -> None:
     assert "at least 1" in refused(tmp_path, [RELU], {"x": [1, 4]}, asked={"batch": 0})
 
