@@ -28,6 +28,14 @@ _CONTROL_FLOW: Final = frozenset({"Loop", "Scan", "SequenceMap"})
 _NO_TENSORS: Final = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")
 _FIRST_FIELD: Final = 0x08  # the tag of ir_version, which every exporter writes first
 
+_OTHERS: Final = (
+    (0, b"version https://git-lfs", "is a pointer of Git LFS, not the network; get the file itself: git lfs pull"),
+    (0, b"PK\x03\x04", "is a zip archive, as torch.save writes; export the network to ONNX first (torch.onnx.export)"),
+    (4, b"TFL3", "is a TFLite file; convert the network to ONNX first (tf2onnx)"),
+    (0, b"<", "is a web page; download the file itself"),
+)
+"""What files that are given by mistake have from which byte on, and what to do."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -116,7 +124,8 @@ def _parse(file: Path, content: bytes) -> onnx.ModelProto:
         if content[0] == _FIRST_FIELD:
             what = "starts like ONNX but is truncated, damaged or nested too deeply; export or download it again"
         else:
-            what = f"is not an ONNX file (it starts with {content[:8]!r}); export the network to ONNX first"
+            what = next((said for at, start, said in _OTHERS if content.startswith(start, at)), "")
+            what = what or f"is not an ONNX file (it starts with {content[:8]!r}); export the network to ONNX first"
         raise ModelError(f"{file}: {what}") from None
     if not model.HasField("graph"):
         raise ModelError(f"{file}: is not an ONNX model: there is no graph in it; export the network to ONNX first")
