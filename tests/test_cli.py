@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from fusecut.cli import main
@@ -381,3 +382,28 @@ def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monke
 
     monkeypatch.setattr("fusecut.commands.solve", starved)
     assert "not enough memory" in refusal(capsys, *SOLVE)
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    model = onnx.load("net.onnx", load_external_data=False)
+    for node, name in zip(model.graph.node, ("\x1b[2Jone\n", "two\x07", "\u202ethree", "\x9b31mfour"), strict=False):
+        node.name = name
+    Path("evil.onnx").write_bytes(model.SerializeToString())
+    capsys.readouterr()
+    arguments = (
+        "solve",
+        "evil.onnx",
+        "--buffer",
+        "128KiB",
+        "--scheme",
+        "lbdf",
+        "--granularity",
+        "op",
+        "--explain",
+        "-q",
+    )
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "") and all(line.isprintable() for line in out.splitlines())
+    assert "\\x1b[2Jone\\n" in out and "two\\x07" in out and "\\u202ethree" in out
+    message = refusal(capsys, "explain", "\x1b[31m\nno.json")
+    assert message.rstrip("\n").isprintable() and "\\x1b[31m\\nno.json" in message

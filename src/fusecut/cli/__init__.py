@@ -17,6 +17,7 @@ from fusecut.cli.files import check_apart
 from fusecut.cli.options import Commands, Parser
 from fusecut.cli.terminal import BAD_INPUT, OK, discard_output, print_anything
 from fusecut.errors import FusecutError, shown
+from fusecut.text import printable
 
 COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
     solve.solve_command,
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except FusecutError as error:
-        print(f"fusecut: {error}", file=sys.stderr)
+        print(f"fusecut: {printable(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         discard_output()
