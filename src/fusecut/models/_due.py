@@ -91,7 +91,7 @@ class Timetable:
     def _delay(self, sink: int, source: int) -> int:
         """How far a sink is behind the input at least: the largest difference of their shares of the map."""
         rows = self._needs[sink][source]
-        late = rows * self._step[source] - np.arange(len(rows)) * self._step[sink]
+        late = rows * self._step[source] - _multiples(len(rows), self._step[sink], self._dtype)
         return int(np.max(late[rows >= 0]))
 
     def _times(self, starts: Mapping[int, int]) -> Times:
@@ -99,7 +99,7 @@ class Timetable:
         due = [np.full(last + 1, self._never, self._dtype) for last in program.last]
         for sink, needs in self._needs.items():
             there = [rows * step[i] + starts[i] for i, rows in needs.items()]
-            there = there or [np.arange(len(due[sink])).astype(self._dtype) * step[sink]]
+            there = there or [_multiples(len(due[sink]), step[sink], self._dtype)]
             due[sink] = _apart(np.maximum.reduce(there), step[sink])
         for stream in range(len(due) - 1, -1, -1):
             due[stream] = -_apart(-due[stream][::-1], step[stream])[::-1]
@@ -115,6 +115,12 @@ class Timetable:
 
 def _apart(times: Ints, step: int) -> Ints:
     """The earliest times not before these, each at least a step after the one before."""
-    along = np.arange(len(times)).astype(times.dtype) * step
+    along = _multiples(len(times), step, times.dtype)
     apart: Ints = np.maximum.accumulate(times - along) + along
     return apart
+
+
+def _multiples(many: int, step: int, dtype: np.dtype[Any]) -> Ints:
+    """0, step, 2 step, ..."""
+    multiples: Ints = np.arange(many).astype(dtype) * step
+    return multiples
