@@ -5,14 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from math import lcm
 
+import numpy as np
 import pytest
+from row_nets import everyday_net, groups_of, odd_net, split_net
 
 from fusecut.ir import Graph
 from fusecut.machine import Machine
 from fusecut.models._bounds import RowBounds
 from fusecut.models._due import Timetable
 from fusecut.models._measure import run_to_the_end
-from fusecut.models._program import Pass, Program, lower
+from fusecut.models._program import Lowering, Pass, Program, lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.testing import Net
 
@@ -67,3 +69,19 @@ def test_times_beyond_machine_integers_are_exact() -> None:
     program = program_of(cropped())
     assert lcm(*program.rows) > 2**64
     assert Timetable(program).peaks() == run_to_the_end(program, "due").peaks
+
+
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("pixels", [False, True])
+def test_the_peaks_of_a_timetable_are_those_of_its_events(inline: bool, pixels: bool) -> None:
+    """Under every switch that changes what a ring holds."""
+    for seed in range(20):
+        for draw in (everyday_net, odd_net, split_net):
+            graph = draw(np.random.default_rng(seed))
+            maps = RowBounds(graph, pixels).maps
+            for switches in (Lowering(inline), Lowering(inline, True), Lowering(inline, True, True)):
+                for group in groups_of(graph, 3):
+                    program = lower(graph, maps, Pass(group), switches, pixels)
+                    assert Timetable(program).peaks() == run_to_the_end(program, "due").peaks, (
+                        f"{draw} {seed} {group:b}"
+                    )
