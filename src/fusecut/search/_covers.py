@@ -198,10 +198,10 @@ class Covers:
     def _parts(self, first: int, after: int) -> Choices:
         """What groups that begin below an op hold from it on, for nothing: those a plan with ``after`` more can pay."""
         lowest, words = crossing(self._listed, first, self._room - after)
-        rows = np.unique(np.column_stack([lowest.astype(np.uint64), words]), axis=0)
-        begins = np.searchsorted(rows[:, 0].astype(np.int64), np.arange(len(self._graph) + 1)).astype(np.int32)
-        nothing = np.zeros(len(rows), np.int64)
-        return Choices(begins, np.ascontiguousarray(rows[:, 1:]), nothing.astype(np.int32), nothing, nothing)
+        order = np.argsort(lowest, kind="stable")
+        begins = np.searchsorted(lowest[order], np.arange(len(self._graph) + 1)).astype(np.int32)
+        nothing = np.zeros(len(order), np.int64)
+        return Choices(begins, words[order], nothing.astype(np.int32), nothing, nothing)
 
     def _choose(self, look: Look) -> Iterator[None]:
         """The best choice without a circle: of one with a circle, each group in turn is forbidden."""

@@ -127,21 +127,21 @@ def pop(sets: Sets) -> int:
 
 
 @compiled
-def slot_of(sets: Sets, row: int) -> int:
-    """The slot of the hash table that holds the set of a row, or is free for it."""
-    key = np.uint64(sets.open[row])
-    for w in range(sets.words.shape[1]):
-        key ^= sets.words[row, w]
+def find(slots: I32, begins: I32 | I64, words: U64, row: int) -> int:
+    """The slot of a hash table that holds a row which begins at the same op with the same words, or is free for it."""
+    key = np.uint64(begins[row])
+    for w in range(words.shape[1]):
+        key ^= words[row, w]
         key ^= key << np.uint64(13)
         key ^= key >> np.uint64(7)
         key ^= key << np.uint64(17)
-    last = len(sets.slots) - 1
+    last = len(slots) - 1
     place = np.int64(key & np.uint64(last))
-    while sets.slots[place] >= 0:
-        other = sets.slots[place]
-        same = sets.open[other] == sets.open[row]
-        for w in range(sets.words.shape[1]):
-            same = same and sets.words[other, w] == sets.words[row, w]
+    while slots[place] >= 0:
+        other = slots[place]
+        same = begins[other] == begins[row]
+        for w in range(words.shape[1]):
+            same = same and words[other, w] == words[row, w]
         if same:
             return int(place)
         place = (place + 1) & last
@@ -151,7 +151,7 @@ def slot_of(sets: Sets, row: int) -> int:
 @compiled
 def is_cheapest(sets: Sets, row: int) -> bool:
     """Whether no way to the same set is as cheap; a sure one is entered as the cheapest."""
-    place = slot_of(sets, row)
+    place = find(sets.slots, sets.open, sets.words, row)
     if sets.slots[place] >= 0 and sets.spent[sets.slots[place]] <= sets.spent[row]:
         return False
     if sets.sure[row]:
@@ -282,7 +282,7 @@ def settle(
             pop(sets)
             learn(sets, row, more, tails)
             continue
-        if sets.slots[slot_of(sets, row)] != row:
+        if sets.slots[find(sets.slots, sets.open, sets.words, row)] != row:
             pop(sets)
             continue
         if sets.open[row] >= stop:
@@ -299,9 +299,16 @@ def settle(
 
 @kept
 def crossing(listed: Choices, first: int, budget: int, sources: int = SOURCES) -> tuple[I64, U64]:
-    """What groups with a lowest op below hold from an op on, if they cost less than the budget: lowest ops, words."""
+    """What groups with a lowest op below hold from an op on, if they cost less than the budget: lowest ops, words.
+
+    Each once. O(groups * words).
+    """
     many, width, one = listed.begins[first], listed.words.shape[1], np.uint64(1)
-    lowest, words = np.empty(many, np.int64), np.zeros((many, width), np.uint64)
+    lowest, words = np.empty(many + 1, np.int64), np.zeros((many + 1, width), np.uint64)
+    size = 16
+    while size < 2 * many:
+        size *= 2
+    slots = np.full(size, -1, np.int32)
     count, low = 0, 0
     for choice in range(many):
         while choice >= listed.begins[low + 1]:
@@ -320,5 +327,10 @@ def crossing(listed: Choices, first: int, budget: int, sources: int = SOURCES) -
                 lowest[count], begun = (((low >> 6) + w) << 6) + bit, w + 1
             if begun:
                 words[count, w - begun + 1] = word
-        count += 1
+        place = find(slots, lowest, words, count)
+        if slots[place] < 0:
+            slots[place] = count
+            count += 1
+        else:
+            words[count] = 0
     return lowest[:count], words[:count]
