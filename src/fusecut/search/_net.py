@@ -260,8 +260,9 @@ def best_cut(
     price: int,
     flows: int,
     enough: int,
+    most_price: int = ENDLESS,
 ) -> tuple[int, int]:
-    """(the best bound over prices of buffer, its price): it is concave in the price.
+    """(the best bound over prices of buffer up to a most, its price): it is concave in the price.
 
     It rises while the best set needs more than the capacity. The next price looked at is where the lines of two such
     sets meet whose slopes are of different signs, or twice the price while there is none that falls.
@@ -281,7 +282,7 @@ def best_cut(
         else:
             high, high_value, high_over = price, value, over
         if high < 0:
-            price *= 2
+            price = min(2 * price, most_price)
         elif low_over <= 0:
             price = high // 2
         else:
