@@ -21,8 +21,9 @@ import numpy as np
 from fusecut.cost import BandTable, FloorTable
 from fusecut.ir import Group, bits
 from fusecut.problem import Problem
+from fusecut.search._banded import Bands
 from fusecut.search._cuts import Reach
-from fusecut.search._kernel import Bands, search
+from fusecut.search._kernel import search
 from fusecut.search._net import IN, Records
 from fusecut.search._pricing import FIRST_PRICE, WEIGHTS_STAY, Effort, Priced, Pricing
 from fusecut.search._root import I32, I64, Root, Tables, localise

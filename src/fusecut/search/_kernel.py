@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fusecut.jit import compiled, kept
+from fusecut.search._banded import Bands, hold, on_chip, streamed
 from fusecut.search._known import Known, is_known
 from fusecut.search._net import (
     ARC,
@@ -39,17 +40,6 @@ from fusecut.search._root import I32, I64, Root
 
 FIRST_FLOWS: Final = 8
 LATER_FLOWS: Final = 4
-
-
-class Bands(NamedTuple):
-    """A way to run in bands: ``more`` beyond the first. Groups hold the bytes of the dearest pair of ops in them.
-
-    Of pairs by profile: whatever waits between bands, and beside it. No profiles: weights are part of the floor.
-    """
-
-    more: int
-    any_way: I64
-    beside: I64
 
 
 class Stack(NamedTuple):
@@ -210,28 +200,6 @@ def copy_branch(stack: Stack, source: int, target: int) -> None:
 
 
 @compiled
-def hold(root: Root, bands: Bands, rows: Rows, r: int, x: int, held: I64) -> None:
-    """Pairs of an op that has joined with all others of the group."""
-    for y in range(root.profile.shape[0]):
-        if rows[r, y] == IN and root.profile[x, y]:
-            pair = root.profile[x, y]
-            held[0], held[1] = max(held[0], bands.any_way[pair]), max(held[1], bands.beside[pair])
-    held[2] += root.ops[x]["weight"]
-
-
-@compiled
-def on_chip(stack: Stack, r: int) -> Any:
-    """Bytes on chip at least, streamed weights left out."""
-    return max(stack.mark[r] + stack.held[r, 1], stack.held[r, 0])
-
-
-@compiled
-def price_of(bands: Bands, stack: Stack, r: int, capacity: int) -> Any:
-    """Bytes of a group less its prices: what it touches, and weights that pass again."""
-    return stack.reduced[r] + bands.more * max(0, stack.held[r, 2] + on_chip(stack, r) - capacity)
-
-
-@compiled
 def grow(
     root: Root,
     nodes: Records,
@@ -258,7 +226,7 @@ def grow(
             beside = stack.held[r, 1]
             hold(root, bands, rows, r, x, stack.held[r])
             stack.bound[r] += price * (stack.held[r, 1] - beside)
-        if on_chip(stack, r) > capacity:
+        if on_chip(stack.mark[r], stack.held[r]) > capacity:
             return False
         stack.bound[r] += decide(nodes, arcs, rows, r, certain, FIRST + x, IN)
         if stack.bound[r] >= found.limit[0] * PRICE:
@@ -310,7 +278,14 @@ def divide(
     with_it, without = (r + 1, r) if likely else (r, r + 1)
     grows = grow(root, nodes, arcs, capacity, bands, price, found, stack, with_it, k, joining)
     if grows:
-        keep(known, root.ops, found, rows, with_it, price_of(bands, stack, with_it, capacity))
+        keep(
+            known,
+            root.ops,
+            found,
+            rows,
+            with_it,
+            stack.reduced[with_it] + streamed(bands, stack.mark[with_it], stack.held[with_it], capacity),
+        )
         grows = any_in(rows, with_it, many, 2 * many) and stack.bound[with_it] < found.limit[0] * PRICE
     rows[without, k], rows[without, many + k] = OUT, 0
     certain = 4 * many + len(root.tensors)
@@ -350,7 +325,7 @@ def narrow(root: Root, capacity: int, bands: Bands, stack: Stack, joining: I32) 
                 stack.mark[1] += join(ops, root.touch, root.tensors, root.pairs, rows, 1, counts, joining[i])[0]
                 if root.profile.shape[0]:
                     hold(root, bands, rows, 1, joining[i], stack.held[1])
-            if count < 0 or on_chip(stack, 1) > capacity:
+            if count < 0 or on_chip(stack.mark[1], stack.held[1]) > capacity:
                 rows[0, k] = OUT
     hang_together(ops, root.near, rows, joining)
     return any_in(rows, 0, many, 2 * many)
@@ -457,7 +432,7 @@ def search(
     if root.profile.shape[0]:
         hold(root, bands, stack.rows, 0, 0, stack.held[0])
         most_price = bands.more * PRICE
-        goes_on = on_chip(stack, 0) <= capacity and leave_out(root, capacity, bands, stack, joining)
+        goes_on = on_chip(stack.mark[0], stack.held[0]) <= capacity and leave_out(root, capacity, bands, stack, joining)
     for made in range(cuts):
         if made:
             if not todo or todo[0][0] >= found.limit[0] * PRICE:

@@ -37,7 +37,7 @@ SOURCE: Final = 0
 SINK: Final = 1
 FIRST: Final = 2
 PRICE: Final = 4096
-SOURCES: Final = fingerprint(Path(__file__), "_net.py", "_root.py", "_known.py", "_kernel.py")
+SOURCES: Final = fingerprint(Path(__file__), "_net.py", "_root.py", "_known.py", "_banded.py", "_kernel.py")
 """A default of what is kept compiled, so that it is compiled anew when any of these files has changed."""
 
 ENDLESS: Final = 1 << 54

@@ -9,8 +9,9 @@ import numpy as np
 
 from fusecut.ir import Group, bits
 from fusecut.problem import Problem
+from fusecut.search._banded import Bands
 from fusecut.search._cuts import Reach
-from fusecut.search._kernel import Bands, search
+from fusecut.search._kernel import search
 from fusecut.search._known import reduced
 from fusecut.search._net import IN, PRICE
 from fusecut.search._root import I32, I64, Tables, localise

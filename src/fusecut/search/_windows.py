@@ -23,7 +23,7 @@ from fusecut.search.protocol import Proposal
 _LEAST_OPS, _MOST_OPS = 50, 110
 """Of a window."""
 
-_STEPS_PER_OP: Final = 25_000
+_STEPS_PER_OP: Final = 20_000
 """Effort of all windows, for each op of the network."""
 
 _MOST_ASKED: Final = 40
@@ -97,8 +97,13 @@ class Window(Columns):
 
     def __init__(self, problem: Problem, window: Group) -> None:
         self.window = window
-        weights = sum(problem.graph.ops[op].weight_bytes for op in bits(window))
-        super().__init__(problem, bound=weights)
+        self._weights = sum(problem.graph.ops[op].weight_bytes for op in bits(window))
+        super().__init__(problem, bound=self._weights)
+
+    @property
+    def begun(self) -> bool:
+        """Whether its bound is known to be more than its weights, or took its share of the effort."""
+        return self.bound > self._weights or self.steps > _STEPS_PER_OP * self.window.bit_count()
 
     @property
     def promise(self) -> float:
@@ -139,15 +144,16 @@ class Window(Columns):
 
 
 def bounds_in_windows(problem: Problem) -> Iterator[int]:
-    """Better and better bounds of all plans. The window that promises most goes on first."""
+    """Better and better bounds of all plans. The last window begins; then the one that promises most goes on."""
     most, windows = _STEPS_PER_OP * len(problem.graph), list[Window]()
     for window in windows_of(problem.graph):
         windows.append(Window(problem, window))
         yield 0
     running = [window.run(most) for window in windows]
-    going = set(range(len(windows)))
+    going = list(range(len(windows)))
     while going and sum(window.steps for window in windows) < most:
-        first = max(going, key=lambda k: (windows[k].promise, -k))
+        new = [k for k in going if not windows[k].begun]
+        first = new[-1] if new else max(going, key=lambda k: (windows[k].promise, -k))
         if next(running[first], None) is None:
             going.remove(first)
         yield sum(window.bound for window in windows)
