@@ -278,14 +278,8 @@ def divide(
     with_it, without = (r + 1, r) if likely else (r, r + 1)
     grows = grow(root, nodes, arcs, capacity, bands, price, found, stack, with_it, k, joining)
     if grows:
-        keep(
-            known,
-            root.ops,
-            found,
-            rows,
-            with_it,
-            stack.reduced[with_it] + streamed(bands, stack.mark[with_it], stack.held[with_it], capacity),
-        )
+        again = streamed(bands, stack.mark[with_it], stack.held[with_it], capacity)
+        keep(known, root.ops, found, rows, with_it, stack.reduced[with_it] + again)
         grows = any_in(rows, with_it, many, 2 * many) and stack.bound[with_it] < found.limit[0] * PRICE
     rows[without, k], rows[without, many + k] = OUT, 0
     certain = 4 * many + len(root.tensors)

@@ -29,6 +29,9 @@ _STEPS_PER_OP: Final = 20_000
 _MOST_ASKED: Final = 40
 """Ops of the groups that the model is asked about: longer ones take seconds."""
 
+_COLUMNS_PER_OP: Final = 14
+"""Column generation that needs more than so many columns for each op takes long."""
+
 _PLAN_SLACK, _WINDOW_SLACK = 40, 40
 
 
@@ -61,9 +64,20 @@ def windows_of(graph: Graph) -> list[Group]:
 
 
 class Fitting(Columns):
-    """Column generation among groups that fit as they are: its plans are plans, its bound is none."""
+    """Column generation among groups that fit as they are, and those of a plan: a better plan, but no bound."""
 
     slack = _PLAN_SLACK
+
+    def __init__(self, problem: Problem, plan: list[Group]) -> None:
+        super().__init__(problem)
+        for group in plan:
+            super()._ask(group)
+        self.plan, self.best = plan, sum(self.bytes_of[group] for group in plan)
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is known by now that this takes long."""
+        return len(self.bytes_of) > _COLUMNS_PER_OP * len(self.graph)
 
     def _pricing(self) -> Pricing:
         return Pricing(self.problem, Reach(self.problem, _floor(self.problem).fits))
@@ -82,8 +96,10 @@ class Fitting(Columns):
         return super()._ask(group)
 
     def plans(self, steps: int) -> Iterator[Proposal]:
-        """Better and better plans."""
+        """Better and better plans; ``plan`` is the best one."""
         for proposal in self.run(steps):
+            if proposal.partition is not None:
+                self.plan = list(proposal.partition.groups)
             yield Proposal(proposal.partition)
 
 

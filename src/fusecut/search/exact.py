@@ -116,18 +116,19 @@ class Exact:
         self, problem: Problem, plan: list[Group], bound: int
     ) -> Generator[Proposal, None, tuple[list[Group], int]]:
         """Of a wide network a better plan of groups that fit as they are, and a bound: no lattice is needed."""
-        if not _worth_windows(problem):
+        if not _worth_windows(problem) or not all(problem.fits(group) for group in plan):
             return plan, bound
         from fusecut.search._windows import Fitting, bounds_in_windows
 
-        for proposal in Fitting(problem, plan).plans(self.column_effort):
+        fitting = Fitting(problem, plan)
+        plans = fitting.plans(self.column_effort)
+        while not fitting.wide and (proposal := next(plans, None)) is not None:
             yield proposal
-            if proposal.partition is not None:
-                plan = list(proposal.partition.groups)
         for nbytes in bounds_in_windows(problem):
             bound = max(bound, nbytes)
             yield Proposal(None, bound)
-        return plan, bound
+        yield from plans
+        return fitting.plan, bound
 
     def _columns(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Prices of ops bound all plans, and groups worth their prices make good ones."""
