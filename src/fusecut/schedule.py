@@ -87,7 +87,7 @@ class Schedule:
     """How one group runs.
 
     ``order`` lists the ops upstream first. ``policy`` says how events are ordered ("dd" pull,
-    "ddc" arrival, see docs/lbdf.md). ``passes`` is how often the group's inputs are streamed
+    "ddc" arrival, "due" by due time, see docs/lbdf.md). ``passes`` is how often the group's inputs are streamed
     (more than once for squeeze-excite in two passes), ``runs`` the ops of each pass (empty: one pass
     runs all), ``weight_passes`` how often weights are read.
     """

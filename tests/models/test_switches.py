@@ -12,7 +12,7 @@ from fusecut.cost import Planned
 from fusecut.ir import Graph, Op, Tensor
 from fusecut.machine import Machine
 from fusecut.models._bounds import RowBounds
-from fusecut.models._events import RowMachine
+from fusecut.models._measure import POLICIES, run_to_the_end
 from fusecut.models._program import Lowering, Pass, Program, Ring, lower
 from fusecut.models.lbdf import LineBuffer
 from fusecut.testing import Net
@@ -310,17 +310,17 @@ class SlotJudge:
 
 
 def slot_runs(switches: Lowering, count: int) -> Iterator[tuple[str, list[int], list[int]]]:
-    """(label, peaks by the machine, peaks by the judge) of random groups under both policies."""
+    """(label, peaks by the machine, peaks by the judge) of random groups under every policy."""
     for seed in range(count):
         for draw in (everyday_net, odd_net):
             graph = draw(np.random.default_rng(seed))
             maps = RowBounds(graph).maps
             for group in groups_of(graph, 4):
                 program, plain = lower(graph, maps, Pass(group), switches=switches), lower(graph, maps, Pass(group))
-                for arrival in (True, False):
+                for policy in POLICIES:
                     judge = SlotJudge(program, plain)
-                    peaks = RowMachine(program, arrival, observer=judge.see).run().peaks
-                    yield f"{draw.__name__} {seed} group {group:b} arrival {arrival}", peaks, judge.peaks
+                    peaks = run_to_the_end(program, policy, judge.see).peaks
+                    yield f"{draw.__name__} {seed} group {group:b} {policy}", peaks, judge.peaks
 
 
 @pytest.mark.parametrize(

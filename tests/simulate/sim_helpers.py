@@ -11,7 +11,7 @@ from fusecut.cost import CostModel, Planned
 from fusecut.errors import PartitionError
 from fusecut.ir import Graph, Group, bits
 from fusecut.machine import Machine
-from fusecut.models._events import RowMachine
+from fusecut.models._measure import run_to_the_end
 from fusecut.models._passes import passes_of
 from fusecut.models._program import Pass, Program, lower
 from fusecut.ops import row_maps
@@ -96,7 +96,7 @@ def model_order(graph: Graph, schedule: Schedule, number: int) -> list[Event]:
     def observe(stream: int, row: int) -> None:
         events.append((keys[stream], row))
 
-    RowMachine(program, schedule.policy != "dd", observer=observe).run()
+    run_to_the_end(program, schedule.policy, observe)
     return events
 
 

@@ -10,8 +10,7 @@ import fusecut as fc
 from fusecut.cost import Planned
 from fusecut.machine import Machine
 from fusecut.models import LineBuffer
-from fusecut.models._events import RowMachine
-from fusecut.models._measure import Assumptions, Facts
+from fusecut.models._measure import POLICIES, Assumptions, Facts, run_to_the_end
 from fusecut.models._program import PLAIN, Pass, lower
 from fusecut.simulate import execute
 from fusecut.testing import Net
@@ -32,7 +31,7 @@ def test_every_group_runs_in_exactly_the_buffer_it_asks_for(model: LineBuffer, s
     assert run > 8 * seeds
 
 
-def test_the_closed_form_is_what_the_better_schedule_holds() -> None:
+def test_the_closed_form_is_what_the_best_schedule_holds() -> None:
     closed = 0
     for seed in range(60):
         graph = split_net(np.random.default_rng(seed))
@@ -42,7 +41,7 @@ def test_the_closed_form_is_what_the_better_schedule_holds() -> None:
             assert demand is not None
             closed += demand.policy == "any" and any(len(graph.ops[i].outputs) > 1 for i in range(len(graph)))
             program = lower(graph, facts.bounds.maps, Pass(group))
-            runs = (RowMachine(program, arrival).run().peaks for arrival in (False, True))
+            runs = (run_to_the_end(program, policy).peaks for policy in POLICIES)
             sums = [sum(r.nbytes(max(1, p)) for r, p in zip(program.rings, peaks, strict=True)) for peaks in runs]
             assert demand.lines_bytes == min(sums), f"seed {seed}, group {group:b}"
     assert closed > 100

@@ -16,7 +16,7 @@ need; equal shares form one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import lcm
 from typing import Final, TypeAlias
 
@@ -119,6 +119,12 @@ class RowMachine:
             self._until_it_repeats()
         else:
             self._to_the_end(_LEAPS if self.observer is None else 0)
+        return self
+
+    def follow(self, streams: Iterable[int]) -> RowMachine:
+        """Make rows in the order given."""
+        for stream in streams:
+            self._fire(stream)
         return self
 
     def _until_it_repeats(self) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fusecut.ir import Graph, Group, bits
 from fusecut.models._bounds import RingFloor, RowBounds, removable
-from fusecut.models._events import RowMachine
+from fusecut.models._due import Timetable
+from fusecut.models._events import Observer, RowMachine
 from fusecut.models._passes import certain_readers, rejoining
 from fusecut.models._program import PLAIN, Lowering, Pass, Program, Ring, accumulator_bytes, lower
 from fusecut.schedule import Hold
+
+POLICIES: Final = "ddc", "dd", "due"
+"""Row schedules in the order in which they are tried; of several as good the first is taken."""
 
 
 @dataclass(frozen=True)
@@ -78,46 +82,63 @@ class Facts:
     def measure(self, group: Group, passes: tuple[Pass, ...], limit: int | None) -> Demand | None:
         """Rings of the best policy within ``limit`` bytes; None where they do not fit.
 
-        One pass over everything when ``passes`` is empty. O(ops) in closed form, else O(events).
+        One pass over everything when ``passes`` is empty; all passes follow the same policy. O(ops) in closed
+        form, else O(events).
         """
         weights = sum(self.graph.ops[i].weight_bytes for i in bits(group))
         accumulators = sum(self.accumulators[i] for i in bits(group))
         left = None if limit is None else limit - weights - accumulators
-        holds: list[Hold] = []
-        lines, policy = 0, "any"
-        for stage, part in enumerate(passes or (Pass(group),)):
-            room = None if left is None else left - part.resident_bytes
-            found = self._stage(part, group, bool(passes), room)
+        if left is not None and left < 0:
+            return None
+        stages = [self._stage(part, group, bool(passes)) for part in passes or (Pass(group),)]
+        best: Demand | None = None
+        for policy in POLICIES if any(stage.program for stage in stages) else ("any",):
+            found = self._lines(stages, group, policy, left)
             if found is None:
-                return None
-            how, mine = found
-            policy = policy if how == "any" else how
-            holds += [replace(h, stage=stage) for h in mine]
-            lines = max(lines, part.resident_bytes + sum(h.nbytes for h in mine))
-        return Demand(policy, tuple(holds), weights, accumulators, lines)
+                continue
+            holds, lines, least = found
+            if best is None or lines < best.lines_bytes:
+                best = Demand(policy, tuple(holds), weights, accumulators, lines)
+            if least:
+                break
+        return best
 
     def pooled_lines(self, group: Group, passes: tuple[Pass, ...], policy: str) -> int:
         """Peak of the sum of live rows over all events: what one shared pool would need for the lines."""
         most = 0
         for part in passes or (Pass(group),):
-            program = self._program(part)
-            run = RowMachine(program, policy != "dd").run(to_the_end=True)
-            most = max(most, part.resident_bytes + run.pooled)
+            most = max(most, part.resident_bytes + run_to_the_end(self._program(part), policy).pooled)
         return most
 
     def _program(self, part: Pass) -> Program:
         return lower(self.graph, self.bounds.maps, part, self.assumptions.lowering, self.assumptions.pixel)
 
-    def _stage(self, part: Pass, group: Group, split: bool, room: int | None) -> tuple[str, list[Hold]] | None:
-        if room is not None and room < 0:
-            return None
+    def _stage(self, part: Pass, group: Group, split: bool) -> _Stage:
         bounds = self.pass_bounds if split else self.bounds
         rows = self._closed_form(part, group, bounds)
-        if rows is not None:
-            holds = [self._hold(*each) for each in rows]
-            fits = room is None or sum(h.nbytes for h in holds) <= room
-            return ("any", holds) if fits else None
-        return self._scheduled(part, bounds, group, room)
+        if rows is None:
+            return _Stage(part, bounds, program=self._program(part))
+        return _Stage(part, bounds, [self._hold(*each) for each in rows])
+
+    def _lines(
+        self, stages: list[_Stage], group: Group, policy: str, room: int | None
+    ) -> tuple[list[Hold], int, bool] | None:
+        """(what all passes hold, bytes of the largest, whether no order holds less); None where that does not fit."""
+        every: list[Hold] = []
+        lines, least = 0, True
+        for number, stage in enumerate(stages):
+            resident = stage.part.resident_bytes
+            left = None if room is None else room - resident
+            found = None if left is not None and left < 0 else self._holds(stage, group, policy, left)
+            if found is None:
+                return None
+            holds, is_least = found
+            nbytes = sum(h.nbytes for h in holds)
+            if left is not None and nbytes > left:
+                return None
+            every += [replace(h, stage=number) for h in holds]
+            lines, least = max(lines, resident + nbytes), least and is_least
+        return every, lines, least
 
     def _closed_form(self, part: Pass, group: Group, bounds: RowBounds) -> list[_Rows] | None:
         """Rows of every ring where the lower bound is reached by all of them at once; else None.
@@ -156,31 +177,26 @@ class Facts:
         streamed = [t for t in self.graph.reads(part.run) if bounds.length[t] > 1 and t not in part.carried]
         return len(streamed) > 1
 
-    def _scheduled(
-        self, part: Pass, bounds: RowBounds, group: Group, room: int | None
-    ) -> tuple[str, list[Hold]] | None:
-        """Rings under DDC, or under DD where DDC is above the lower bound and DD needs less."""
-        program = self._program(part)
+    def _holds(self, stage: _Stage, group: Group, policy: str, room: int | None) -> tuple[Sequence[Hold], bool] | None:
+        """(rings of a pass under a policy, whether they are at their lower bounds); None if too high to go on."""
+        part, program = stage.part, stage.program
+        if program is None and policy != "due":
+            return stage.holds, True
+        program = program or self._program(part)
+        peaks = _peaks(program, policy, room)
+        if peaks is None:
+            return None
         made_by = {s: t for s, tensors in enumerate(program.tensors) for t in tensors}
-        best: tuple[str, list[Hold]] | None = None
-        for policy in ("ddc", "dd"):
-            run = RowMachine(program, policy == "ddc", room).run()
-            if run.overflown:
-                continue
-            holds = [
-                replace(
-                    self._hold(ring.tensor, rows, self._ends(part, program, ring, group)),
-                    over=tuple(made_by[s] for s in ring.streams[:-1]),
-                )
-                for ring, rows in zip(program.rings, run.peaks, strict=True)
-            ]
-            nbytes = sum(h.nbytes for h in holds)
-            if (room is None or nbytes <= room) and (best is None or nbytes < sum(h.nbytes for h in best[1])):
-                best = (policy, holds)
-            least = (bounds.rows(ring.tensor, group, bounds.together(ring.tensor, group)) for ring in program.rings)
-            if all(rows <= bound for rows, bound in zip(run.peaks, least, strict=True)):
-                break
-        return best
+        holds = [
+            replace(
+                self._hold(ring.tensor, rows, self._ends(part, program, ring, group)),
+                over=tuple(made_by[s] for s in ring.streams[:-1]),
+            )
+            for ring, rows in zip(program.rings, peaks, strict=True)
+        ]
+        bounds = stage.bounds
+        least = (bounds.rows(ring.tensor, group, bounds.together(ring.tensor, group)) for ring in program.rings)
+        return holds, all(rows <= bound for rows, bound in zip(peaks, least, strict=True))
 
     def _ends(self, part: Pass, program: Program, ring: Ring, group: Group) -> int:
         """How many of the streams that pass through a ring come from DRAM, plus how many leave for it."""
@@ -202,10 +218,34 @@ class Facts:
         return Hold(tensor, whole + 1, held.row_bytes, -(-pixels * held.channels * held.bits // 8), last + 1)
 
 
+def run_to_the_end(program: Program, policy: str, observer: Observer | None = None) -> RowMachine:
+    """All rows of a program under a policy; ``any`` order is as good as arrival."""
+    machine = RowMachine(program, policy != "dd", observer=observer)
+    return machine.follow(Timetable(program).events()) if policy == "due" else machine.run(to_the_end=True)
+
+
+def _peaks(program: Program, policy: str, room: int | None) -> list[int] | None:
+    """How high each ring rises; None if some run was stopped because they do not fit."""
+    if policy == "due":
+        return Timetable(program).peaks()
+    run = RowMachine(program, policy == "ddc", room).run()
+    return None if run.overflown else run.peaks
+
+
 class _Rows(NamedTuple):
     tensor: int
     rows: int
     ends: int
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A pass: its rings in closed form, as ``dd`` and ``ddc`` have them, or the program that must run to find them."""
+
+    part: Pass
+    bounds: RowBounds
+    holds: Sequence[Hold] = ()
+    program: Program | None = None
 
 
 def _tensors(graph: Graph, run: Group) -> Iterable[int]:

@@ -73,9 +73,9 @@ class LineBuffer:
     def plan(self, graph: Graph, group: Group, machine: Machine) -> Planned | Infeasible:
         """Schedule and cost of a group, or why it does not fit.
 
-        O(tensors * readers) where the closed form holds. Otherwise the schedule is DDC, or DD where
-        that needs less: O(events) of the warm-up for one sink, of all rows where several tensors
-        leave or rows depend on a whole map. Of groups that look the same only the first is scheduled,
+        O(tensors * readers) where the closed form holds. Otherwise the schedule is DDC, or DD or
+        that of due times where that needs less: O(events) of the warm-up for one sink, of all rows where several
+        tensors leave or rows depend on a whole map. Of groups that look the same only the first is scheduled,
         whatever the buffer: O(ops + tensors) for all others.
         """
         facts, capacity = self._facts(graph), machine.buffer_bytes

@@ -172,7 +172,7 @@ class _Pass:
 
     def _by_policy(self, policy: str) -> None:
         """As the schedule says; ``any`` order is good enough where it says so, and arrival is one."""
-        for stream in Policy(self.stage, policy != "dd").events(self._resident()):
+        for stream in Policy(self.stage, policy).events(self._resident()):
             if not self._has_room(stream):
                 raise SimulationError(self._deadlock([stream]))
             self._event(stream)

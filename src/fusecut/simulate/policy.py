@@ -1,4 +1,4 @@
-"""The order of events that a line-buffer schedule names: pull ("dd") or arrival ("ddc"), as docs/lbdf.md says.
+"""The order of events that a line-buffer schedule names: "dd" (pull), "ddc" (arrival) or "due", as docs/lbdf.md says.
 
 An implementation of its own, of the words on that page: what it shares with the cost models' is the page.
 Every question is "what must be made next for this row": the answer is a row to be made first, or none.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TypeAlias
 
+from fusecut.simulate.due import DueTimes
 from fusecut.simulate.stages import LOADER, Stage, Stream
 
 Target: TypeAlias = tuple[int, int]
@@ -21,8 +22,8 @@ NONE = -1
 class Policy:
     """Events of a stage in order. The caller makes each row before it asks for the next."""
 
-    def __init__(self, stage: Stage, arrival: bool) -> None:
-        self.streams, self.arrival = stage.streams, arrival
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.streams, self.name, self.arrival = stage.streams, name, name != "dd"
         self.wants = [
             [(other.index, source.hi) for source in s.sources for other in stage.makers_of(source)]
             for s in self.streams
@@ -37,6 +38,9 @@ class Policy:
 
     def events(self, resident: set[int]) -> Iterator[Stream]:
         """The stream that makes its next row, again and again."""
+        if self.name == "due":
+            yield from DueTimes(self.streams, self.wants).order(resident)
+            return
         for stream in self.streams:
             if stream.index in resident:
                 yield from (stream for _ in range(stream.total))
