@@ -29,6 +29,9 @@ _STEPS_PER_OP: Final = 20_000
 _MOST_ASKED: Final = 40
 """Ops of the groups that the model is asked about: longer ones take seconds."""
 
+_BEGINNING: Final = 5
+"""One part of so many of its share is what each window gets before the others are looked at."""
+
 _COLUMNS_PER_OP: Final = 14
 """Column generation that needs more than so many columns for each op takes long."""
 
@@ -118,8 +121,8 @@ class Window(Columns):
 
     @property
     def begun(self) -> bool:
-        """Whether its bound is known to be more than its weights, or took its share of the effort."""
-        return self.bound > self._weights or self.steps > _STEPS_PER_OP * self.window.bit_count()
+        """Whether its bound is known to be more than its weights, or took some of its share of the effort."""
+        return self.bound > self._weights or self.steps * _BEGINNING > _STEPS_PER_OP * self.window.bit_count()
 
     @property
     def promise(self) -> float:
