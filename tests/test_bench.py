@@ -109,6 +109,13 @@ def test_a_row_with_a_field_of_the_wrong_type_is_refused(tmp_path: Path, field: 
         read(path)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_rows_that_a_spreadsheet_saved_again_are_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    path.write_text(written([row(0, 100, ((1, 2, 100),))], path), encoding="utf-8-sig")
+    assert [r.dram_bytes for r in read(path)] == [100]
+
+
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fusecut.bench.LARGEST_ROWS_BYTES", 10)
     path = tmp_path / "rows.json"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from fusecut.cli import main
@@ -203,6 +204,11 @@ def test_compare_prices_a_plan_made_elsewhere(capsys: pytest.CaptureFixture[str]
     assert rows["fusecut (optimal)"]["over_best"] == 0
 
 
+def test_compare_names_a_missing_plan_once(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refusal(capsys, "compare", *SOLVE[1:], "--plan", "no/such.json")
+    assert message == "fusecut: cannot read plan no/such.json: No such file or directory\n"
+
+
 def test_compare_names_the_file_and_op_of_a_wrong_plan(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     plan = tmp_path / "theirs.json"
     plan.write_text('{"groups": [["conv_of_another_network"]]}')
@@ -325,3 +331,79 @@ def test_a_network_whose_name_the_locale_cannot_spell_is_refused(tmp_path: Path)
     command = [sys.executable, "-m", "fusecut", "explain", str(plan)]
     done = subprocess.run(command, env=plain, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("fusecut: ") and done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with a network and a plan of it."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.onnx").write_bytes((ZOO / "squeezenet1_1.onnx").read_bytes())
+    arguments = ["solve", "net.onnx", "--buffer", "128KiB", "--scheme", "lbdf", "-q", "-o", "plan.json"]
+    assert main(arguments) == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "solve net.onnx --buffer 128KiB -o net.onnx",
+        "solve net.onnx --buffer 128KiB -o ./net.onnx",
+        "simulate plan.json --trace plan.json",
+        "export plan.json --stream plan.json",
+        "bench searchers --networks zoo:alexnet net.onnx -o net.onnx",
+        "predict net.onnx --task dram@256KiB -o net.onnx",
+        "rank . --task dram@256KiB -o net.onnx",
+    ],
+)
+def test_no_command_writes_over_what_it_reads(capsys: pytest.CaptureFixture[str], folder: Path, arguments: str) -> None:
+    capsys.readouterr()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert "this command reads it; give the result another name" in refusal(capsys, *arguments.split())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_two_results_have_two_places(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    capsys.readouterr()
+    message = refusal(capsys, "export", "plan.json", "--onnx", "x", "--stream", "./x")
+    assert message == "fusecut: cannot write x twice: give each result a name of its own\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["solve {} --buffer 1KiB", "explain {}", "solve zoo:alexnet --buffer 1MiB -o {}", "rank {} --task dram@256KiB"],
+)
+def test_a_name_that_no_file_can_have_is_refused(capsys: pytest.CaptureFixture[str], arguments: str) -> None:
+    assert "File name too long" in refusal(capsys, *arguments.format("a" * 300).split())
+
+
+def test_too_little_memory_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def starved(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fusecut.commands.solve", starved)
+    assert "not enough memory" in refusal(capsys, *SOLVE)
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    model = onnx.load("net.onnx", load_external_data=False)
+    for node, name in zip(model.graph.node, ("\x1b[2Jone\n", "two\x07", "\u202ethree", "\x9b31mfour"), strict=False):
+        node.name = name
+    Path("evil.onnx").write_bytes(model.SerializeToString())
+    capsys.readouterr()
+    arguments = (
+        "solve",
+        "evil.onnx",
+        "--buffer",
+        "128KiB",
+        "--scheme",
+        "lbdf",
+        "--granularity",
+        "op",
+        "--explain",
+        "-q",
+    )
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "") and all(line.isprintable() for line in out.splitlines())
+    assert "\\x1b[2Jone\\n" in out and "two\\x07" in out and "\\u202ethree" in out
+    message = refusal(capsys, "explain", "\x1b[31m\nno.json")
+    assert message.rstrip("\n").isprintable() and "\\x1b[31m\\nno.json" in message

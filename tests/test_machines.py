@@ -75,8 +75,9 @@ def test_a_file_of_ones_own_is_read_exactly(tmp_path: Path) -> None:
     assert machines.load(str(path)) == machine
 
 
-def test_only_the_buffer_is_needed(tmp_path: Path) -> None:
-    assert machines.load(written(tmp_path, "buffer = 4096")) == fc.Machine(4096, name="mine")
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked as UTF-8"])
+def test_only_the_buffer_is_needed(tmp_path: Path, mark: bytes) -> None:
+    assert machines.load(written(tmp_path, mark + b"buffer = 4096")) == fc.Machine(4096, name="mine")
 
 
 @pytest.mark.parametrize(

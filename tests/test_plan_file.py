@@ -45,7 +45,22 @@ def test_reading_back_honours_batch_and_switches(plan: Path) -> None:
         ({"model_sha256": "0" * 64}, "has changed since it was solved"),
         ({"schema_version": 99}, "schema version 99"),
         ({"dram_bytes": 1}, "the groups do not cost what the file says"),
-        ({"machine": None}, "is not a plan of this version"),
+        ({"machine": None}, 'changed.json: "machine" is None: expected an object; write one'),
+        ({"machine": {"buffer_bytes": 0}}, "changed.json: .*holds nothing"),
+        ({"bound_bytes": "9"}, "changed.json: \"bound_bytes\" is '9': expected a whole number of 0 or more"),
+        ({"bound_bytes": True}, '"bound_bytes" is True: expected a whole number'),
+        ({"floor_dram_bytes": -1}, '"floor_dram_bytes" is -1: expected a whole number of 0 or more'),
+        ({"layerwise_dram_bytes": [1]}, '"layerwise_dram_bytes" is .*: expected a whole number of 0 or more, or null'),
+        ({"seconds": float("nan")}, '"seconds" is nan: expected a number'),
+        ({"evaluations": 10**400}, r'"evaluations" is 1000*\.\.\.: expected'),
+        ({"search": 4}, '"search" is 4: expected a text'),
+        ({"notes": ["a", 1]}, '"notes" is .*: expected a list of texts'),
+        ({"options": {"batch": [2]}}, '"options" is .*: expected an object of texts and whole numbers'),
+        ({"status": "fine"}, "\"status\" is 'fine': expected one of optimal, feasible, budget, infeasible"),
+        ({"bound_bytes": 10**12}, "changed.json: its bound is above what its plan moves"),
+        ({"bound_bytes": 1}, "changed.json: it is called optimal, and its bound is below what its plan moves"),
+        ({"objective": "speed"}, "changed.json: unknown objective 'speed'"),
+        ({"scheme": "a" * 3000}, r"changed.json: unknown scheme 'a{40,60}\.\.\.\. Known: brr"),
         ({"groups": 7}, "expected a list of groups of op names"),
         ({"model": "nowhere.onnx"}, "nowhere.onnx"),
         ({"options": {"prefetch_rows": -1}}, "prefetch_rows is -1"),
@@ -62,6 +77,13 @@ def test_a_file_that_is_no_json_object_is_refused(tmp_path: Path, text: str) -> 
     path.write_text(text)
     with pytest.raises(PlanError, match="is not a plan"):
         read_object(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_plan_that_an_editor_or_a_shell_saved_in_its_own_encoding_is_read(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text('{"groups": [["décon"]]}', encoding=encoding)
+    assert read_object(path) == {"groups": [["décon"]]}
 
 
 @pytest.mark.parametrize("groups", [[["a", 1]], [[]], [None], [{"ops": "abc"}], ["abc"]])

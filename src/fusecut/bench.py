@@ -217,7 +217,7 @@ def read(path: Path) -> list[Row]:
     try:
         if path.stat().st_size > LARGEST_ROWS_BYTES:
             raise ValueError(f"larger than {LARGEST_ROWS_BYTES:,} B")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         found = [_row_of(data) for data in (_from_csv(text) if path.suffix == ".csv" else json.loads(text))]
         if not found:
             raise ValueError("no rows in it")

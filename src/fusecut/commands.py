@@ -381,11 +381,11 @@ def draw_gaps(rows: list[Row], path: Path | None) -> None:
 
 
 def _partition(graph: Graph, path: Path) -> Partition:
+    groups = groups_of(path, read_object(path))
     try:
-        return Partition.of_names(graph, groups_of(path, read_object(path)))
+        return Partition.of_names(graph, groups)
     except FusecutError as error:
-        text = str(error)
-        raise FusecutError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+        raise FusecutError(f"{path}: {error}") from None
 
 
 def zoo_text(width: int, colour: bool) -> str:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 
 class FusecutError(Exception):
@@ -74,7 +75,7 @@ class UnknownNameError(FusecutError, LookupError):
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        super().__init__(f"unknown {what} {name!r}{meant(name, names) or '.'} Known: {', '.join(names)}")
+        super().__init__(f"unknown {what} {shown(name)}{meant(str(name), names) or '.'} Known: {', '.join(names)}")
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -85,3 +86,37 @@ def meant(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, known, n=1)
     return f": did you mean {close[0]!r}?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What of somebody else's error fits into ours."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def shown(value: object) -> str:
+    """Something somebody wrote, as Python writes it, cut off where it is no use to read on.
+
+    >>> shown("a" * 1000) == "'" + "a" * 60 + "..."
+    True
+    """
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 3]}..."
+
+
+_LONGEST_SHOWN: Final = 64
+
+
+def instead_of(what: str, found: object) -> str:
+    """What was expected, and what came: a value of Python's own in full, of anything else the type.
+
+    >>> instead_of("a network", "zoo:alexnet"), instead_of("a path", {"a": 1})
+    ("expected a network, found 'zoo:alexnet'", 'expected a path, found dict')
+    """
+    plain = found is None or isinstance(found, str | int | float | type)
+    return f"expected {what}, found {shown(found) if plain else type(found).__name__}"
+
+
+def check_seed(seed: object) -> None:
+    """Raises FusecutError unless the seed is a whole number of 0 or more."""
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed.__index__() < 0:
+        raise FusecutError(f"seed is {shown(seed)}: expected a whole number of 0 or more")

@@ -25,7 +25,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from fusecut.errors import ModelError, PlanError
-from fusecut.frontend.inputs import Asked, resolve
+from fusecut.frontend.branches import settled
+from fusecut.frontend.inputs import Asked
 from fusecut.frontend.lower import Lowering
 from fusecut.frontend.source import Source, model_of, read
 from fusecut.frontend.values import Node, Value
@@ -63,9 +64,10 @@ class Pieces:
             raise PlanError("there is no plan to export: the search found none")
         self.solution, self.graph = solution, solution.partition.graph
         self.file = _file_behind(solution, self.graph, model)
-        self.source: Source = read(self.file)
         shapes = {self.graph.tensors[t].name: self.graph.tensors[t].dims for t in self.graph.inputs}
-        lowering = Lowering(self.source, resolve(self.source, Asked(None, shapes)))
+        self.source: Source
+        self.source, inputs = settled(read(self.file), Asked(None, shapes))
+        lowering = Lowering(self.source, inputs)
         lowering.graph()
         self.values: dict[str, Value] = lowering.values
         self.maker = {o: node for node in self.source.nodes for o in node.outputs if o}

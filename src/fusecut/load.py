@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from fusecut.errors import ModelError
+from fusecut.errors import ModelError, instead_of
 from fusecut.frontend.onnx import Granularity, sha256
 from fusecut.frontend.onnx import load as load_file
 from fusecut.ir import Graph
@@ -49,6 +49,8 @@ def file_of(source: str | Path) -> Path:
         ModelError: no such file, and there is one of nearly that name.
         UnknownNameError: no bundled network of that name.
     """
+    if not isinstance(source, str | Path):
+        raise ModelError(instead_of("a path, or zoo:NAME", source))
     text = str(source)
     if text.startswith(ZOO_PREFIX):
         return path(text.removeprefix(ZOO_PREFIX))

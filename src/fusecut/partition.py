@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fusecut.errors import PartitionError
+from fusecut.errors import PartitionError, instead_of
 from fusecut.ir import Graph, Group, bits
 
 
@@ -76,6 +76,9 @@ def _checked(graph: Graph, groups: list[Group], known: Mapping[Group, Group]) ->
     """What each group needs from outside; ``known`` groups are sound."""
     seen, needs = 0, {}
     for group in groups:
+        if not isinstance(group, int):
+            found = instead_of("a number whose bits are ops", group)
+            raise PartitionError(f"a group is none: {found}; Partition.of_names takes names")
         if group <= 0 or group & ~graph.everything:
             raise PartitionError(f"a group is empty or names ops that {graph.name!r} does not have")
         if group & seen:

@@ -5,14 +5,22 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 from fusecut.cost import NO_COST, Infeasible, Planned
-from fusecut.errors import FusecutError, ModelError, PlanError
+from fusecut.errors import (
+    FusecutError,
+    MachineError,
+    ModelError,
+    PartitionError,
+    PlanError,
+    UnknownNameError,
+    shown,
+)
 from fusecut.frontend.onnx import Granularity
 from fusecut.ir import Graph
 from fusecut.load import fingerprint, load
@@ -77,7 +85,7 @@ def read_object(path: str | Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > LARGEST_PLAN_BYTES:
             raise PlanError(f"{file} is larger than {LARGEST_PLAN_BYTES:,} B: not a plan")
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(file.read_bytes())  # UTF-8, or what its first bytes say
     except OSError as error:
         raise PlanError(f"cannot read plan {file}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -120,6 +128,8 @@ def load_plan(path: str | Path) -> Solution:
     data = read_object(path)
     try:
         return _rebuild(path, data)
+    except (MachineError, PartitionError, UnknownNameError) as error:
+        raise PlanError(f"{path}: {error}") from None
     except KeyError as error:
         raise PlanError(f'{path} is not a plan of this version: "{error.args[0]}" is missing; {_ANEW}') from None
     except (TypeError, AttributeError, IndexError) as error:
@@ -128,7 +138,10 @@ def load_plan(path: str | Path) -> Solution:
 
 def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
     if data["schema_version"] != SCHEMA_VERSION:
-        raise PlanError(f"{path} has schema version {data['schema_version']!r}; this fusecut reads {SCHEMA_VERSION}")
+        raise PlanError(
+            f"{path} has schema version {shown(data['schema_version'])}; this fusecut reads {SCHEMA_VERSION}"
+        )
+    _check_head(path, data)
     provenance = _provenance(data)
     try:
         found = fingerprint(provenance.model)
@@ -153,7 +166,7 @@ def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
         raise PlanError(f"{path}: the groups do not cost what the file says; solve the network again")
     planned = problem.finished(partition) if partition is not None else ()
     _check_runs(path, problem.graph, planned, data["groups"])
-    return Solution(
+    solution = Solution(
         machine=machine,
         partition=partition,
         planned=planned,
@@ -171,6 +184,59 @@ def _rebuild(path: str | Path, data: Mapping[str, Any]) -> Solution:
         objective=objective,
         bound_score=data.get("bound", 0),
     )
+    if partition is not None:
+        _check_proof(path, solution)
+    return solution
+
+
+def _check_proof(path: str | Path, solution: Solution) -> None:
+    """Raises PlanError where the file claims a proof that cannot be one."""
+    if solution.bound > solution.score:
+        raise PlanError(f"{path}: its bound is above what its plan moves; solve the network again")
+    if solution.status is Status.optimal and solution.bound < solution.score:
+        raise PlanError(
+            f"{path}: it is called optimal, and its bound is below what its plan moves; solve the network again"
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _UNHEARD_OF
+
+
+_UNHEARD_OF: Final = 2**100
+_COUNT: Final = "a whole number of 0 or more"
+_HEAD: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+    **dict.fromkeys(
+        ("model", "model_sha256", "granularity", "scheme", "search", "fusecut_version"),
+        ("a text", lambda value: isinstance(value, str)),
+    ),
+    **dict.fromkeys(
+        ("dram_bytes", "floor_dram_bytes", "bound_bytes", "bound", "plans_proposed", "evaluations", "seed"),
+        (_COUNT, _is_count),
+    ),
+    "layerwise_dram_bytes": (f"{_COUNT}, or null", lambda value: value is None or _is_count(value)),
+    "splitter": ("a text, or null", lambda value: value is None or isinstance(value, str)),
+    "seconds": ("a number", lambda value: type(value) in (int, float) and 0 <= value < _UNHEARD_OF),
+    "machine": ("an object", lambda value: isinstance(value, dict)),
+    "options": (
+        "an object of texts and whole numbers",
+        lambda value: isinstance(value, dict) and all(isinstance(v, str | int) for v in value.values()),
+    ),
+    "notes": (
+        "a list of texts",
+        lambda value: isinstance(value, list) and all(isinstance(note, str) for note in value),
+    ),
+    "status": (f"one of {', '.join(Status.__members__)}", lambda value: value in list(Status.__members__)),
+}
+"""What must be there besides the groups, what it must be, and whether something is that."""
+
+
+def _check_head(path: str | Path, data: Mapping[str, Any]) -> None:
+    """Raises PlanError where something is not what it must be; KeyError where it is missing."""
+    for key, (what, holds) in _HEAD.items():
+        value = data.get(key, 0) if key == "bound" else data[key]
+        if not holds(value):
+            raise PlanError(f'{path}: "{key}" is {shown(value)}: expected {what}; {_ANEW}')
 
 
 def _check_runs(path: str | Path, graph: Graph, planned: Sequence[Planned], groups: Sequence[Any]) -> None:

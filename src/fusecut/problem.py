@@ -21,6 +21,7 @@ from fusecut.cost import (
     holdings_of,
     planned_within,
 )
+from fusecut.errors import CostModelError, FusecutError, GraphError, MachineError, PartitionError, instead_of
 from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.objective import Objective, Prices
@@ -71,6 +72,7 @@ class Problem:
         splitter: Splitter | None = None,
         objective: Objective = "dram",
     ) -> None:
+        _check_kinds(graph, machine, model, splitter)
         self.machine = machine
         self.splitter = splitter
         self.graph = graph.with_bits(machine.activation_bits, machine.weight_bits, machine.accumulator_bits)
@@ -162,7 +164,13 @@ class Problem:
         return tuple(self.model.finish(self.graph, p, self.machine) for p in planned if isinstance(p, Planned))
 
     def cost(self, groups: Partition | Iterable[Group]) -> Cost | Infeasible:
-        """Cost of a whole plan, or of the first group of it that cannot run."""
+        """Cost of a whole plan, or of the first group of it that cannot run.
+
+        Raises:
+            PartitionError: the plan is of a network with other ops.
+        """
+        if isinstance(groups, Partition):
+            self._check_own(groups.graph)
         total = NO_COST
         for group in groups.groups if isinstance(groups, Partition) else groups:
             planned = self.plan(group)
@@ -170,6 +178,10 @@ class Problem:
                 return planned
             total += planned.cost
         return total
+
+    def _check_own(self, graph: Graph) -> None:
+        if graph is not self.graph and graph.op_index != self.graph.op_index:
+            raise PartitionError(f"the plan is of {graph.name!r}, the problem of {self.graph.name!r}: their ops differ")
 
     def rank(self, group: Group) -> int | None:
         """The group's share of the rank of a plan; None if it cannot run."""
@@ -220,3 +232,17 @@ class Problem:
     def floor_bytes(self) -> int:
         """Network inputs, outputs and weights once: what no plan can do without. 0 if the model says so."""
         return self.graph.touch_once_bytes(self.graph.everything) if self.touches_once else 0
+
+
+def _check_kinds(graph: object, machine: object, model: object, splitter: object) -> None:
+    """Raises FusecutError where something of another kind was given, by a slip."""
+    if not isinstance(graph, Graph):
+        raise GraphError(instead_of("a network, from fusecut.load or fusecut.zoo", graph))
+    if not isinstance(machine, Machine):
+        raise MachineError(instead_of("a machine, such as fusecut.Machine.of('256KiB')", machine))
+    if isinstance(model, type) or not hasattr(model, "plan"):
+        raise CostModelError(instead_of("a cost model, such as fusecut.models.scheme_model('lbdf')", model))
+    if splitter is not None and (
+        isinstance(splitter, type) or not hasattr(splitter, "split") or isinstance(splitter, str)
+    ):
+        raise FusecutError(instead_of("a splitter, such as fusecut.split.Random()", splitter))

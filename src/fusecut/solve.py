@@ -11,7 +11,7 @@ import numpy as np
 
 from fusecut._version import __version__
 from fusecut.cost import NEVER_BYTES, NO_COST, Cost, CostModel, Infeasible
-from fusecut.errors import FusecutError
+from fusecut.errors import FusecutError, check_seed, instead_of
 from fusecut.ir import Graph, bits
 from fusecut.machine import Machine
 from fusecut.models import Layerwise, scheme_model
@@ -176,6 +176,9 @@ def solve(
     machine = machine if machine is not None else Machine.of(buffer or 0)
     model = model if model is not None else scheme_model(scheme)
     search = search if search is not None else Exact()
+    if isinstance(search, type) or not hasattr(search, "propose"):
+        raise FusecutError(instead_of("a searcher, such as fusecut.search.Exact()", search))
+    check_seed(seed)
     problem = Problem(graph, machine, model, splitter, objective)
     run = _Run(problem)
     if _alone(problem, hopeless=True):

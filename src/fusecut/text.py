@@ -36,6 +36,17 @@ def _shortened(text: str, width: int) -> str:
     return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
 
 
+def printable(line: str) -> str:
+    """The line with everything that could steer a terminal written out; names in a file may be anything.
+
+    >>> print(printable("a" + chr(27) + "[2Jb"))
+    a\\x1b[2Jb
+    """
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 def wrapped(line: str, width: int, indent: int) -> str:
     """A line as it is, or, if it is longer than ``width``, cut at spaces and continued ``indent`` columns in.
 
@@ -64,13 +75,15 @@ def render_table(
 ) -> str:
     """A table of at most ``width`` columns; no trailing spaces, no final newline.
 
-    Cells are taken literally. Only optional columns are left out, only flexible ones are shortened.
+    Cells are taken literally, but for what is not printable. Only optional columns are left out, only flexible ones
+    are shortened.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max([len(column.heading), *(len(row[i]) for row in rows)]) for i, column in enumerate(columns)]
     shown = _fitting(columns, widths, width)
     spare = width - sum(widths[i] for i in shown) - _GAP * (len(shown) - 1)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from operator import index
+from typing import Final, SupportsIndex
 
-from fusecut.errors import UnitError
+from fusecut.errors import UnitError, shown
 
 _FACTORS: Final = {
     "": 1,
@@ -21,10 +22,10 @@ _SIZE: Final = re.compile(r"\s*(\d{1,15})(?:\.(\d{1,9}))?\s*([a-zA-Z]{0,3})\s*")
 _EXAMPLES: Final = "write 262144, 256KiB (1024s), 256KB (1000s) or 1.5MiB"
 
 
-def parse_bytes(text: str | int) -> int:
+def parse_bytes(text: str | SupportsIndex) -> int:
     """Read a byte size. ``KiB/MiB/GiB`` are powers of 1024, ``KB/MB/GB`` powers of 1000.
 
-    A fraction is accepted when it names a whole number of bytes.
+    A fraction is accepted when it names a whole number of bytes. So is a whole number of any library, such as numpy's.
 
     Raises:
         UnitError: not a size, negative, or not a whole number of bytes.
@@ -32,10 +33,8 @@ def parse_bytes(text: str | int) -> int:
     >>> parse_bytes("256KiB"), parse_bytes("256 KB"), parse_bytes("1.5MiB"), parse_bytes(4096)
     (262144, 256000, 1572864, 4096)
     """
-    if isinstance(text, int):
-        if text < 0:
-            raise UnitError(f"{text} is not a size in bytes: it is negative; {_EXAMPLES}")
-        return text
+    if not isinstance(text, str):
+        return _count(text)
     match = _SIZE.fullmatch(text)
     if match is None or match[3].lower() not in _FACTORS:
         raise UnitError(f"{text!r} is not a size in bytes; {_EXAMPLES}")
@@ -45,6 +44,17 @@ def parse_bytes(text: str | int) -> int:
     if rest:
         raise UnitError(f"{text!r} is not a whole number of bytes; {_EXAMPLES}")
     return scaled
+
+
+def _count(number: SupportsIndex) -> int:
+    try:
+        count = index(number)
+    except TypeError:
+        count = -1
+    if count < 0 or isinstance(number, bool):
+        negative = ": it is negative" if isinstance(number, int) and number < 0 else ""
+        raise UnitError(f"{shown(number)} is not a size in bytes{negative}; {_EXAMPLES}")
+    return count
 
 
 def format_bytes(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,15 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "not an ONNX file"),
         (b"import torch\nprint(1)\n", "not an ONNX"),
         (b"\x08\x0a", "no graph in it"),
-        (b"PK\x03\x04" + bytes(64), "not an ONNX"),
+        (b"PK\x03\x04" + bytes(64), "is a zip archive, as torch.save writes; export"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS.*git lfs pull"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(64), "is a TFLite file; convert"),
+        (b"<!DOCTYPE html><html>", "is a web page; download"),
     ],
-    ids=["empty", "png", "text", "no graph", "zip"],
+    ids=["empty", "png", "text", "no graph", "zip", "LFS", "TFLite", "page"],
 )
 def test_a_file_that_is_not_onnx_is_refused(content: bytes, text: str, tmp_path: Path) -> None:
-    assert text in refusal(saved(tmp_path, content))
+    assert re.search(text, refusal(saved(tmp_path, content)))
 
 
 def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
@@ -166,6 +170,13 @@ def test_a_convolution_with_other_channels_is_refused(tmp_path: Path) -> None:
     assert "expects 3 x 1 input channels" in text
 
 
+@pytest.mark.parametrize("start", [0.5, "one", [1, 2]])
+def test_a_shape_from_no_axis_is_refused(start: Any, tmp_path: Path) -> None:
+    shape = helper.make_node("Shape", ["x"], ["s"], name="shape", start=start)
+    reshape = helper.make_node("Reshape", ["x", "s"], ["y"], name="reshape")
+    assert "'shape' (Shape) cannot take" in refused(tmp_path, [shape, reshape], {"x": [1, 4]})
+
+
 def test_matrices_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     gemm = helper.make_node("Gemm", ["x", "w"], ["y"], name="fc", transB=1)
     assert "'fc'" in refused(tmp_path, [gemm], {"x": [1, 4]}, {"w": weights(2, 3)})
@@ -182,6 +193,12 @@ def test_too_many_rows_are_refused(tmp_path: Path) -> None:
 
 def test_too_many_elements_are_refused(tmp_path: Path) -> None:
     assert "2**40" in refused(tmp_path, [RELU], {"x": [1, 2**20, 2**10, 2**11]})
+
+
+def test_a_constant_of_too_many_elements_is_refused(tmp_path: Path) -> None:
+    model = model_of([helper.make_node("Add", ["x", "w"], ["y"], name="add")], {"x": [1, 4]})
+    model.graph.initializer.append(onnx.TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2**62, 4]))
+    assert "constant 'w' has shape (4611686018427387904, 4): more than 2**40" in refusal(saved(tmp_path, model))
 
 
 def test_too_many_nodes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +252,14 @@ def test_an_unknown_input_override_lists_the_inputs(tmp_path: Path) -> None:
 def test_an_override_of_another_rank_is_refused(tmp_path: Path) -> None:
     text = refused(tmp_path, [RELU], {"x": [1, 4]}, asked={"input_shapes": {"x": (1, 3, 4)}})
     assert "2 dimensions (1, 4), 3 were given" in text
+
+
+def test_a_batch_is_that_of_a_given_shape_as_well(tmp_path: Path) -> None:
+    file = saved(tmp_path, model_of([RELU], {"x": [1, 4]}))
+    for asked in (1, 8):
+        graph = load(file, batch=8, input_shapes={"x": (asked, 6)})
+        assert graph.tensors[graph.inputs[0]].dims == (8, 6)
+    assert "a batch of 8 was asked for, and 4x6 for input 'x'" in refusal(file, batch=8, input_shapes={"x": (4, 6)})
 
 
 def test_an_empty_batch_is_refused(tmp_path: Path) -> None:

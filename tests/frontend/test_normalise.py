@@ -79,6 +79,63 @@ def test_a_scale_after_an_activation_keeps_its_own_constants(build: Build) -> No
     assert op.weight_elements == 144 + 4
 
 
+def constants_after(
+    build: Build, maker: onnx.NodeProto, x: tuple[int, ...], *steps: tuple[str, tuple[int, ...]]
+) -> Any:
+    """(ops, weights, biases) of an op with the constant ``w`` and then one of these constants after the other."""
+    nodes, constants, made = [maker], {"w": CONSTANTS_OF[maker.op_type]}, "a"
+    for index, (op, shape) in enumerate(steps):
+        constants[f"k{index}"] = weights(*shape)
+        nodes.append(node(op, f"{made} k{index}", f"t{index}"))
+        made = f"t{index}"
+    graph = build(nodes, {"x": x}, constants, granularity="folded")
+    return len(graph.ops), sum(op.weight_elements for op in graph.ops), sum(op.bias_elements for op in graph.ops)
+
+
+CONSTANTS_OF = {"Conv": weights(8, 3, 1, 1), "MatMul": weights(16, 16)}
+CONV, BEHIND, BEFORE = node("Conv", "x w", "a"), node("MatMul", "x w", "a"), node("MatMul", "w x", "a")
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (8, 1, 1)])
+def test_a_constant_per_channel_joins_a_convolution_s_own(build: Build, shape: tuple[int, ...]) -> None:
+    image = (1, 3, 6, 6)
+    assert constants_after(build, CONV, image, ("Add", shape)) == (1, 24, 8)
+    assert constants_after(build, CONV, image, ("Mul", shape)) == (1, 24, 0)
+    assert constants_after(build, CONV, image, ("Mul", shape), ("Add", shape), ("Div", shape)) == (1, 24, 8)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1, 1)])
+def test_one_number_for_all_channels_is_an_immediate(build: Build, shape: tuple[int, ...]) -> None:
+    assert constants_after(build, CONV, (1, 3, 6, 6), ("Add", shape), ("Mul", shape)) == (1, 24, 0)
+
+
+@pytest.mark.parametrize("x", [(1, 16, 32), (1, 1, 16, 32), (16, 32)])
+def test_a_scale_across_the_outputs_of_a_linear_map_is_counted(build: Build, x: tuple[int, ...]) -> None:
+    """The rows of a matrix cannot take in a scale of the columns that they are multiplied by."""
+    assert constants_after(build, BEFORE, x, ("Mul", (32,))) == (1, 256 + 32, 0)
+
+
+def test_a_scale_per_head_cannot_join_weights_that_all_heads_share(build: Build) -> None:
+    heads = (1, 4, 8, 16)
+    assert constants_after(build, BEHIND, heads, ("Mul", (16,)), ("Add", (16,))) == (1, 256, 16)
+    assert constants_after(build, BEHIND, heads, ("Mul", (4, 1, 1))) == (1, 256 + 4, 0)
+    assert constants_after(build, BEHIND, (1, 16, 8, 16), ("Mul", (16, 1, 1))) == (1, 256 + 16, 0)
+    assert constants_after(build, BEHIND, heads, ("Mul", (4, 1, 16))) == (1, 256 + 64, 0)
+
+
+def test_biases_of_channels_and_of_groups_of_channels_are_one_for_each_channel(build: Build) -> None:
+    nodes = [
+        CONV,
+        node("Reshape", "a s", "r"),
+        node("Add", "r g", "b"),
+        node("Mul", "b h", "d"),
+        node("Add", "d h", "e"),
+    ]
+    constants = {"w": weights(8, 3, 1, 1), "s": ints(1, 2, 4, 6, 6), "g": weights(2, 1, 1, 1), "h": weights(4, 1, 1)}
+    (op,) = build(nodes, {"x": (1, 3, 6, 6)}, constants, granularity="folded").ops
+    assert (op.weight_elements, op.bias_elements) == (24, 8)
+
+
 def test_scales_in_a_row_are_one_scale_and_one_bias(build: Build) -> None:
     nodes = [node("MaxPool", "x", "p", kernel_shape=[1, 2]), node("BatchNormalization", "p c c c c", "bn")]
     graph = folded(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fusecut.builder import Net
+from fusecut.cli import main
 from fusecut.errors import FusecutError, ModelError, UnknownNameError
 from fusecut.ir import Graph
 from fusecut.predict.bundle import FOLDER
@@ -82,3 +83,30 @@ def test_a_file_that_is_no_labels_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.csv").write_text(text, encoding="utf-8")
     with pytest.raises(FusecutError, match="expected CSV"):
         read_labels(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("labels", "folder", "says"),
+    [
+        ("no/such/labels.csv", ".", "cannot write no/such/labels.csv: there is no folder no/such"),
+        ("none.csv", ".", "none.csv has no labels: name another file, or solve some with --members N"),
+        ("head.csv", ".", "head.csv has no labels"),
+        ("long.csv", ".", "long.csv is no file of labels"),
+        ("none.csv", "nowhere", "nowhere is no folder: make it first"),
+    ],
+)
+def test_labels_that_cannot_teach_are_refused_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    labels: str,
+    folder: str,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("long.csv").write_text("a" * 200_000)
+    Path("head.csv").write_text("family,seed,task,value\n")
+    assert main(["train", "families", "--labels", labels, "-o", folder]) == 2
+    err = capsys.readouterr().err
+    assert says in err and err.count("\n") == 1
+    assert not Path("none.csv").exists()

@@ -33,6 +33,13 @@ def test_a_csv_keeps_json_with_commas(tmp_path: Path) -> None:
     assert found.archs == (arch,)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "txt"])
+def test_a_mark_of_the_encoding_is_no_part_of_the_first_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"archs.{suffix}"
+    path.write_text(f"arch\n{A}\n" if suffix == "csv" else f"{A}\n", encoding="utf-8-sig")
+    assert read_columns(path)[0] == [A]
+
+
 def test_a_parquet_gives_its_networks(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,21 @@ def test_a_model_with_values_that_are_not_finite_is_refused(tmp_path: Path) -> N
     content = bytearray(trained().save())
     content[-8:] = np.float64("nan").tobytes()
     (tmp_path / "m.safetensors").write_bytes(bytes(content))
+    with pytest.raises(ModelError, match="not a predictor"):
+        load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("samples", ["Infinity", "1" + "0" * 400])
+def test_a_model_that_counts_beyond_measure_is_refused(tmp_path: Path, samples: str) -> None:
+    key = "samples" if samples == "Infinity" else "noise"
+    content = (FOLDER / "fbnet.safetensors").read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    outer = json.loads(content[8 : 8 + size])
+    header = json.loads(outer["__metadata__"]["fusecut"])
+    header["tasks"][0][key] = json.loads(samples)
+    outer["__metadata__"]["fusecut"] = json.dumps(header)
+    text = json.dumps(outer).encode()
+    (tmp_path / "m.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
     with pytest.raises(ModelError, match="not a predictor"):
         load(tmp_path / "m.safetensors")
 

@@ -90,6 +90,23 @@ def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
     assert aiop.read_rows(tmp_path / "rows.jsonl") == [row]
 
 
+@pytest.mark.parametrize("text", ["garbage\n", "[1]\n", '{"experiment": 1}\n', "\x00\n"])
+def test_a_file_of_other_rows_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(text)
+    assert main(f"reproduce aiop --experiments buffer --methods ridge --rows {rows}".split()) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1) and "does not hold rows of fusecut reproduce" in err
+
+
+@pytest.mark.parametrize("place", ["no/such/rows.jsonl", "."])
+def test_a_place_where_no_rows_can_be_kept_is_refused(capsys: pytest.CaptureFixture[str], place: str) -> None:
+    assert main(f"reproduce aiop --experiments buffer --methods ridge --rows {place}".split()) == 2
+    assert capsys.readouterr().err.startswith(f"fusecut: cannot write {place}: ")
+
+
 def test_unknown_methods_and_experiments_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="blocks"):
         list(aiop.rows([], 1, methods=("magic",)))

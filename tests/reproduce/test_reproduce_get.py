@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -16,7 +16,7 @@ from fusecut.report.plots import Panel
 from fusecut.reproduce.get import curves, grid, tables
 from fusecut.reproduce.get.cases import FULL, QUICK, TABLES, USUAL, Effort
 from fusecut.reproduce.get.published import DRAM_MB, GROUPS, NETWORKS
-from fusecut.reproduce.get.runs import METHODS, Case, Row, gathered, line, read_rows, run
+from fusecut.reproduce.get.runs import METHODS, Case, Row, gathered, read_rows, run
 from fusecut.reproduce.get.stats import holm, interval, wilcoxon
 
 pytest.importorskip("scipy")
@@ -119,6 +119,11 @@ def test_an_interrupted_run_keeps_its_rows_and_goes_on(rows: list[Row], tmp_path
     assert known == rows[:4]
     rest = gathered(run([CASE], METHODS_HERE, 3, known, limits), known, file, notes.append)
     assert [row.key for row in rest] == [row.key for row in rows] == [row.key for row in read_rows(file)]
+
+
+def line(row: Row) -> str:
+    """As it stands in the file."""
+    return json.dumps(asdict(row), separators=(",", ":")) + "\n"
 
 
 def test_a_line_that_was_cut_off_is_left_out_and_mended(rows: list[Row], tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import helper
+from onnx_models import model_of
 from ort_judge import compare
 
 from fusecut.zoo import path
@@ -96,3 +99,18 @@ def test_half_precision_to_its_own_rounding() -> None:
 def test_a_quantised_network_rounds_where_onnxruntime_rounds() -> None:
     """Between two roundings floating-point sums may differ in the last place, so one value in a million may flip."""
     compare(DATA / "qdq_int8_resnet18.onnx", 64, "96KiB")
+
+
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+def test_a_filter_that_the_network_makes_itself(kind: str, tmp_path: Path) -> None:
+    """As trackers correlate a template with a search region: no constant weights, so the op is opaque."""
+    dims = np.array([1, 12, 2, 2] if kind == "Conv" else [12, 1, 2, 2])
+    nodes = [
+        helper.make_node("Slice", ["x", "zero", "end", "axes"], ["part"], name="part"),
+        helper.make_node("Reshape", ["part", "dims"], ["filter"], name="filter"),
+        helper.make_node(kind, ["x", "filter"], ["y"], name="correlate", pads=[1, 0, 0, 1], strides=[2, 1]),
+    ]
+    constants = {"zero": np.zeros(2, int), "end": np.array([2, 2]), "axes": np.array([2, 3]), "dims": dims}
+    file = tmp_path / "tracker.onnx"
+    file.write_bytes(model_of(nodes, {"x": [1, 12, 8, 8]}, constants, ir_version=10).SerializeToString())
+    compare(file, None, "8KiB")

@@ -13,9 +13,11 @@ from typing import Final
 from fusecut import _start
 from fusecut._version import __version__
 from fusecut.cli import bench, curve, lists, plan, predict, solve, train
+from fusecut.cli.files import check_apart
 from fusecut.cli.options import Commands, Parser
 from fusecut.cli.terminal import BAD_INPUT, OK, discard_output, print_anything
-from fusecut.errors import FusecutError
+from fusecut.errors import FusecutError, shown
+from fusecut.text import printable
 
 COMMANDS: Final[tuple[Callable[[Commands[Parser]], None], ...]] = (
     solve.solve_command,
@@ -42,14 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _start.release()
         args = parser().parse_args(arguments)
+        check_apart(args)
         run: Callable[[argparse.Namespace], int] = args.run
         return run(args)
     except FusecutError as error:
-        print(f"fusecut: {error}", file=sys.stderr)
+        print(f"fusecut: {printable(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         discard_output()
         return OK
+    except OSError as error:  # what nobody foresaw: a name that is too long, a disk that went away
+        place = "" if error.filename is None else f"{shown(error.filename)}: "
+        print(f"fusecut: {place}{error.strerror or error}; choose another place", file=sys.stderr)
+        return BAD_INPUT
+    except MemoryError:
+        print("fusecut: not enough memory; take a smaller network, or more memory", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt as interrupt:
         print(f"fusecut: {interrupt.args[0] if interrupt.args else 'interrupted'}", file=sys.stderr)
         return _start.INTERRUPTED

@@ -144,6 +144,7 @@ def run_reproduce(args: argparse.Namespace) -> int:
     from fusecut.reproduce import REPRODUCTIONS
 
     commands.check_writable(args.output)
+    commands.check_writable(getattr(args, "rows", None))
     commands.check_figure(args.figure)
     found = REPRODUCTIONS[args.what](args)
     commands.write_reproduced(found, args)

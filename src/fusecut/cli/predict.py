@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusecut.cli import terminal
+from fusecut.cli.files import keep_apart
 from fusecut.cli.options import Commands, Parser, count, output_options
 from fusecut.errors import FusecutError
 
@@ -110,10 +111,12 @@ def _space(args: argparse.Namespace) -> str:
 
 def _predictions(args: argparse.Namespace, networks: list[str]) -> list[Prediction]:
     from fusecut.commands import check_writable
+
+    check_writable(args.output)
+    keep_apart([args.output] if args.output is not None else [], networks)
     from fusecut.predict.model import load
     from fusecut.predictions import predict
 
-    check_writable(args.output)
     return predict(networks, args.task, load(args.model) if args.model is not None else None)
 
 
@@ -195,6 +198,7 @@ def run_train_devices(args: argparse.Namespace) -> int:
     """Train the predictors of all devices of all spaces."""
     from fusecut.train.predictor import train_devices
 
+    _check_folder(args.output)
     models = train_devices(args.latencies, lambda step: print(step, file=sys.stderr))
     return _write_models(args.output, {name: model.save() for name, model in models.items()})
 
@@ -216,19 +220,29 @@ def train_families_command(commands: Commands[Parser]) -> None:
 
 def run_train_families(args: argparse.Namespace) -> int:
     """Solve what is missing, train the predictor of DRAM, energy and latency."""
+    from fusecut.commands import check_writable
     from fusecut.predict.bundle import SOLVED
     from fusecut.train.predictor import train_families
     from fusecut.train.solved import read_labels, write_labels
 
-    write_labels(args.labels, range(args.members), lambda row: print(*row, file=sys.stderr))
-    return _write_models(args.output, {SOLVED: train_families(read_labels(args.labels)).save()})
+    check_writable(args.labels)
+    _check_folder(args.output)
+    if args.members:
+        write_labels(args.labels, range(args.members), lambda row: print(*row, file=sys.stderr))
+    rows = read_labels(args.labels) if args.labels.exists() else []
+    if not rows:
+        raise FusecutError(f"{args.labels} has no labels: name another file, or solve some with --members N")
+    return _write_models(args.output, {SOLVED: train_families(rows).save()})
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FusecutError(f"{folder} is no folder: make it first")
 
 
 def _write_models(folder: Path, models: dict[str, bytes]) -> int:
     from fusecut.plan_file import write_bytes
 
-    if not folder.is_dir():
-        raise FusecutError(f"{folder} is no folder: make it first")
     for name, content in models.items():
         write_bytes(folder / f"{name}.safetensors", content)
     terminal.emit("\n".join(f"{folder / name}.safetensors: {len(content):,} B" for name, content in models.items()))

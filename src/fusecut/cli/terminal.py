@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from shutil import get_terminal_size
 from typing import Final, TextIO
 
 from fusecut.errors import FusecutError
+from fusecut.text import printable
 
 OK: Final = 0
 NO: Final = 1
@@ -44,20 +46,28 @@ def _nowhere() -> TextIO:
     return Path(os.devnull).open("w")
 
 
+_COLOURS: Final = re.compile(r"(\x1b\[[\d;]*m)")
+
+
 def emit(text: str) -> None:
-    """Print, and have it out before anything else happens.
+    """Print, and have it out before anything else happens; of what steers a terminal only lines, and colours on one.
 
     Raises:
         FusecutError: standard output takes no more, because a disk is full, say.
     """
     try:
-        print(text.rstrip("\n"))
+        print("\n".join(_shown(line, sys.stdout.isatty()) for line in text.rstrip("\n").split("\n")))
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
         discard_output()
         raise FusecutError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def _shown(line: str, coloured: bool) -> str:
+    parts = _COLOURS.split(line) if coloured else [line]
+    return "".join(part if index % 2 else printable(part) for index, part in enumerate(parts))
 
 
 def discard_output() -> None:

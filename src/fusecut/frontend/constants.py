@@ -203,8 +203,10 @@ EVALUATORS: Final[dict[str, Evaluator]] = {
     "Floor": _unary(np.floor),
     "Gather": _gather,
     "Greater": _binary(np.greater),
+    "GreaterOrEqual": _binary(np.greater_equal),
     "Identity": _unary(np.asarray),
     "Less": _binary(np.less),
+    "LessOrEqual": _binary(np.less_equal),
     "Max": _binary(np.maximum),
     "Min": _binary(np.minimum),
     "Mod": _mod,
@@ -227,6 +229,7 @@ EVALUATORS: Final[dict[str, Evaluator]] = {
     "Transpose": _transpose,
     "Unsqueeze": _reshaped,
     "Where": _where,
+    "Xor": _binary(np.logical_xor),
 }
 """Every op that can take part in computing a shape."""
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from operator import index
 from typing import Final
 
 import onnx
 
 from fusecut.frontend.layout import natural
-from fusecut.frontend.shapes import MAX_ELEMENTS
 from fusecut.frontend.source import Source
-from fusecut.frontend.values import Dims, Node, Value
+from fusecut.frontend.values import MAX_ELEMENTS, Dims, Node, Value
 
 _PARAMETERS: Final[Mapping[str, tuple[int, ...]]] = {
     "BatchNormalization": (1, 2, 3, 4),
@@ -141,11 +141,19 @@ def _is_parameter(readers: Sequence[tuple[Node, int]]) -> bool:
 
 
 def _check_asked(source: Source, asked: Asked, names: Sequence[str]) -> None:
-    if asked.batch is not None and asked.batch < 1:
-        raise source.fail(f"a batch of {asked.batch} was asked for; it must be at least 1")
-    for name in asked.shapes:
+    if asked.batch is not None and (not _is_whole(asked.batch) or asked.batch < 1):
+        raise source.fail(f"a batch of {asked.batch!r} was asked for; it must be a whole number of at least 1")
+    for name, shape in asked.shapes.items():
+        if isinstance(shape, str) or not all(map(_is_whole, shape)):
+            raise source.fail(
+                f"the shape of input {name!r} was given as {shape!r}; give whole numbers: (1, 3, 224, 224)"
+            )
         if name not in names:
             raise source.fail(f"there is no input {name!r} to give a shape; the inputs are {', '.join(names)}")
+
+
+def _is_whole(number: object) -> bool:
+    return hasattr(number, "__index__") and not isinstance(number, bool)
 
 
 def _written(source: Source, proto: onnx.ValueInfoProto) -> tuple[int | str, ...]:
@@ -163,11 +171,17 @@ def _written(source: Source, proto: onnx.ValueInfoProto) -> tuple[int | str, ...
 def _dims(source: Source, name: str, written: tuple[int | str, ...], batch: int, asked: Asked) -> Dims:
     wanted: tuple[int | str, ...] = written
     if name in asked.shapes:
-        wanted = tuple(asked.shapes[name])
+        wanted = tuple(map(index, asked.shapes[name]))
         if len(wanted) != len(written):
             raise source.fail(f"input {name!r} has {len(written)} dimensions {written}, {len(wanted)} were given")
+        if asked.batch is not None and len(wanted) > 1:
+            if wanted[batch] not in (1, asked.batch):
+                raise source.fail(
+                    f"a batch of {asked.batch} was asked for, and {_text(wanted)} for input {name!r}; give one of them"
+                )
+            wanted = (*wanted[:batch], index(asked.batch), *wanted[batch + 1 :])
     elif len(written) > 1:
-        first = asked.batch if asked.batch is not None else written[batch]
+        first = index(asked.batch) if asked.batch is not None else written[batch]
         wanted = (*written[:batch], 1 if isinstance(first, str) else first, *written[batch + 1 :])
     dims = []
     for axis, size in enumerate(wanted):

@@ -14,6 +14,7 @@ from itertools import accumulate
 from operator import mul
 
 from fusecut.frontend.values import Dims, Value, extent
+from fusecut.ir import AttrValue
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ def canonical(dims: Dims, roles: str) -> tuple[int, int, int, int]:
     """
     n, c, h, w = (extent(dims, roles, role) for role in "NCHW")
     return n, c, h, w
+
+
+def channels_of(value: Value, axes: Sequence[int]) -> dict[str, AttrValue]:
+    """Which channels differ in what belongs to these axes: ``channels`` = (stride, count), nothing if no such pair.
+
+    Element ``channel // stride % count`` belongs to a channel. That is so if the axes are neighbours among those of
+    channels.
+    """
+    wide = [a for a, (d, r) in enumerate(zip(value.dims, value.roles, strict=True)) if r == "C" and d > 1]
+    places = [wide.index(a) for a in axes if a in wide]
+    if not places or len(places) < len(axes) or places[-1] - places[0] >= len(places):
+        return {}
+    stride = math.prod(value.dims[a] for a in wide[places[-1] + 1 :])
+    return {"channels": (stride, math.prod(value.dims[a] for a in axes))}
 
 
 def reshaped(value: Value, dims: Dims) -> Placed:

@@ -14,9 +14,9 @@ from fusecut.frontend.lower_einsum import EINSUM_RULES
 from fusecut.frontend.lower_math import MATH_RULES
 from fusecut.frontend.lower_recurrent import RECURRENT_RULES
 from fusecut.frontend.lower_window import WINDOW_RULES
-from fusecut.frontend.shapes import MAX_ELEMENTS, Shapes
+from fusecut.frontend.shapes import Shapes
 from fusecut.frontend.source import Source
-from fusecut.frontend.values import Dims, Node, Value
+from fusecut.frontend.values import MAX_ELEMENTS, Dims, Node, Value
 from fusecut.frontend.view import Draft, Rule, View, opaque
 from fusecut.ir import AttrValue, Graph, Op, Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from fusecut.frontend import layout
@@ -41,9 +42,10 @@ def _canonical(value: Value) -> tuple[int, int, int, int]:
 
 def _affine(view: View, x: Value, const: Value, placed: Placed) -> Draft:
     """Per-channel sums are biases (accumulator width); everything else is weights."""
-    channelwise = _along_channels(x, const)
-    adds = channelwise and view.node.op_type in ("Add", "Sub")
-    attrs: Attributes = {"function": view.node.op_type, "channelwise": channelwise}
+    adds = _along_channels(x, const) and view.node.op_type in ("Add", "Sub")
+    first = x.rank - const.rank
+    attrs: Attributes = {"function": view.node.op_type}
+    attrs |= layout.channels_of(x, [first + a for a, size in enumerate(const.dims) if size > 1] if first >= 0 else [])
     weights, biases = (0, const.elements) if adds else (const.elements, 0)
     return Draft("affine", [x.name], names(view.results), placed.roles, attrs, weights, biases)
 
@@ -73,7 +75,7 @@ def identity(view: View) -> list[Draft]:
 
 
 def _quantized_per_channel(view: View, x: Value, scale: Value, zero: Value | None) -> list[Draft]:
-    attrs: Attributes = {"function": view.node.op_type, "channelwise": False}
+    attrs: Attributes = {"function": view.node.op_type}
     biases = zero.elements if zero is not None and zero.elements > 1 else 0
     return [Draft("affine", [x.name], names(view.results), x.roles, attrs, scale.elements, biases)]
 
@@ -85,7 +87,7 @@ def batch_norm(view: View) -> list[Draft]:
         return opaque(view)
     channels = x.dims[1] if x.rank > 1 else 1
     results = names(view.results[:1])
-    attrs: Attributes = {"function": "BatchNormalization", "channelwise": True}
+    attrs: Attributes = {"function": "BatchNormalization"} | layout.channels_of(x, [1] if x.rank > 1 else [])
     if view.attr("training_mode", 0):
         attrs = {"function": "BatchNormalization"} | barrier_if(x.rows > 1 or x.batch > 1)
         return [Draft("normalise", [x.name], results, x.roles, attrs, channels, channels)]
@@ -113,6 +115,7 @@ def linear(view: View, x: Value, w: Value, roles: str, inner: int, macs: int, bi
     lost = roles[-1] == "H" and x.rows > 1
     roles = roles[:-1] + "C"
     attrs: Attributes = {"in_features": inner, "out_features": view.result.dims[-1]}
+    attrs |= {"channels": (1, w.elements // inner)}
     return Draft("linear", [x.name], names(view.results), roles, attrs | barrier_if(lost), w.elements, biases, macs)
 
 
@@ -131,6 +134,7 @@ def matmul(view: View) -> list[Draft]:
         lost = b.roles[-2] == "H" and b.rows > 1
         attrs: Attributes = {"in_features": b.dims[-2], "out_features": view.result.dims[-2]}
         roles = b.roles if lost else b.roles[:-2] + ("C" if b.roles[-2] == "W" else b.roles[-2]) + b.roles[-1]
+        attrs |= layout.channels_of(replace(view.result, roles=roles), [b.rank - 2])
         return [Draft("linear", [b.name], names(view.results), roles, attrs | barrier_if(lost), a.elements, 0, macs)]
     return opaque(view, macs)
 

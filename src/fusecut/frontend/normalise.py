@@ -280,11 +280,11 @@ class _Folding:
     def _joined(self, index: int, keeper: Op, op: Op) -> Op:
         weights = keeper.weight_elements + op.weight_elements
         biases = keeper.bias_elements + op.bias_elements
-        scales = op.kind == "affine" and bool(op.attrs.get("channelwise"))
-        if scales and self._takes_scales(index, keeper):
+        own = self._own_channels(keeper)
+        if own and self._takes(index, keeper, own, op):
             self.pure.add(index)
-            biases = max(keeper.bias_elements, op.bias_elements)
             weights = max(keeper.weight_elements, op.weight_elements)
+            biases = max(keeper.bias_elements, own[1]) if keeper.bias_elements else op.bias_elements
         else:
             self.pure.discard(index)
         attrs: dict[str, AttrValue] = dict(keeper.attrs)
@@ -299,11 +299,24 @@ class _Folding:
             members=self.merged(keeper, op),
         )
 
-    def _takes_scales(self, index: int, keeper: Op) -> bool:
-        """Nothing but scales and shifts since the op's own arithmetic, which is linear per channel."""
-        if keeper.kind == "affine" and not keeper.attrs.get("channelwise"):
+    def _own_channels(self, keeper: Op) -> tuple[int, int] | None:
+        """Which channels differ in the constants of an op, as (stride, count); None where no other can join them."""
+        if keeper.kind not in _ABSORBING:
+            return None
+        if keeper.kind in ("conv", "conv_transpose"):
+            return 1, self.tensors[keeper.outputs[0]].channels
+        return cast("tuple[int, int] | None", keeper.attrs.get("channels"))
+
+    def _takes(self, index: int, keeper: Op, own: tuple[int, int], op: Op) -> bool:
+        """Whether the constants of ``op`` can be worked into those of the keeper.
+
+        There was nothing but scales and shifts since the keeper's own arithmetic, which is linear, and two channels
+        that share a constant of the keeper share one of ``op``.
+        """
+        if op.kind != "affine" or "channels" not in op.attrs or ("fused" in keeper.attrs and index not in self.pure):
             return False
-        return keeper.kind in _ABSORBING and ("fused" not in keeper.attrs or index in self.pure)
+        stride, count = cast("tuple[int, int]", op.attrs["channels"])
+        return stride % own[0] == 0 and own[1] % (stride // own[0] * count) == 0
 
     def _ordered(self, readers: Sequence[int]) -> bool:
         """Whether each reader is an ancestor of the next."""

@@ -62,13 +62,14 @@ def graph_of(
     Raises:
         ModelError: an op that cannot be understood, or ops that are no graph.
     """
-    from fusecut.frontend.inputs import Asked, resolve
+    from fusecut.frontend.branches import settled
+    from fusecut.frontend.inputs import Asked
     from fusecut.frontend.lower import Lowering
     from fusecut.frontend.normalise import fold
 
-    inputs = resolve(source, Asked(batch, dict(input_shapes or {})))
+    plain, inputs = settled(source, Asked(batch, dict(input_shapes or {})))
     try:
-        graph = Lowering(source, inputs).graph()
+        graph = Lowering(plain, inputs).graph()
         return fold(graph) if granularity == "folded" else graph
     except GraphError as error:
         raise source.fail(str(error)) from None

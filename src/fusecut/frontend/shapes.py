@@ -6,7 +6,7 @@ file needs no recorded shapes, and recorded ones are only believed for ops ONNX 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,9 +17,7 @@ from onnx import helper, shape_inference
 from fusecut.errors import ModelError
 from fusecut.frontend import constants
 from fusecut.frontend.source import Source
-from fusecut.frontend.values import MAX_CONSTANT, Node, Value
-
-MAX_ELEMENTS: Final = 2**40
+from fusecut.frontend.values import MAX_CONSTANT, MAX_ELEMENTS, Node, Value
 
 _REFUSALS: Final = (
     shape_inference.InferenceError,
@@ -43,6 +41,10 @@ class Shapes:
         self._schemas: dict[tuple[str, str], onnx.defs.OpSchema | None] = {}
         self._opsets = [helper.make_opsetid(d, v) for d, v in source.opsets.items()]
 
+    def expect(self, names: Iterable[str]) -> None:
+        """Take these names for read as well."""
+        self._read.update(names)
+
     def outputs(self, node: Node, operands: Sequence[Value | None]) -> list[Value]:
         """One value per output name of the node; a nameless one for later outputs that nobody reads.
 
@@ -51,7 +53,10 @@ class Shapes:
         """
         constant = _is_constant(node, operands)
         if node.op_type in _SHAPE_READERS and not node.domain and operands and operands[0] is not None:
-            return [_shape_of(node, operands[0])]
+            try:
+                return [_shape_of(node, operands[0])]
+            except (TypeError, IndexError) as misfit:  # a start that is no number, no output
+                raise self._contradiction(node, operands, misfit) from None
         types = self._inferred(node, operands)
         wanted = [name if i == 0 or name in self._read else "" for i, name in enumerate(node.outputs)]
         values = [self._value(node, name, types.get(name), constant) for name in wanted]

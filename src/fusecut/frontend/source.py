@@ -14,16 +14,27 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import helper
 
-from fusecut.errors import ModelError
+from fusecut.errors import ModelError, first_line
 from fusecut.frontend.constants import array_of
-from fusecut.frontend.values import Node, Value
+from fusecut.frontend.values import MAX_ELEMENTS, Node, Value
 
 MAX_FILE_BYTES: Final = 2**31
 MAX_NODES: Final = 200_000
 
-_CONTROL_FLOW: Final = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+BRANCHES: Final = ("then_branch", "else_branch")
+"""The graphs inside an ``If``."""
+
+_CONTROL_FLOW: Final = frozenset({"Loop", "Scan", "SequenceMap"})
 _NO_TENSORS: Final = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")
 _FIRST_FIELD: Final = 0x08  # the tag of ir_version, which every exporter writes first
+
+_OTHERS: Final = (
+    (0, b"version https://git-lfs", "is a pointer of Git LFS, not the network; get the file itself: git lfs pull"),
+    (0, b"PK\x03\x04", "is a zip archive, as torch.save writes; export the network to ONNX first (torch.onnx.export)"),
+    (4, b"TFL3", "is a TFLite file; convert the network to ONNX first (tf2onnx)"),
+    (0, b"<", "is a web page; download the file itself"),
+)
+"""What files that are given by mistake have from which byte on, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def source_of(file: Path, model: onnx.ModelProto) -> Source:
         ModelError: anything that is not a sortable ONNX graph without control flow.
     """
     graph = model.graph
-    nodes = _nodes(file, graph.node)
+    nodes = nodes_of(file, graph.node, set())
     constants = _constants(file, graph)
     inputs = tuple(v for v in graph.input if v.name not in constants)
     known = constants.keys() | {v.name for v in inputs}
@@ -68,7 +79,7 @@ def source_of(file: Path, model: onnx.ModelProto) -> Source:
     _check_outputs(file, outputs, known, nodes)
     return Source(
         path=file,
-        nodes=_sorted(file, nodes, known),
+        nodes=ordered(file, nodes, known),
         inputs=inputs,
         outputs=outputs,
         constants=constants,
@@ -113,7 +124,8 @@ def _parse(file: Path, content: bytes) -> onnx.ModelProto:
         if content[0] == _FIRST_FIELD:
             what = "starts like ONNX but is truncated, damaged or nested too deeply; export or download it again"
         else:
-            what = f"is not an ONNX file (it starts with {content[:8]!r}); export the network to ONNX first"
+            what = next((said for at, start, said in _OTHERS if content.startswith(start, at)), "")
+            what = what or f"is not an ONNX file (it starts with {content[:8]!r}); export the network to ONNX first"
         raise ModelError(f"{file}: {what}") from None
     if not model.HasField("graph"):
         raise ModelError(f"{file}: is not an ONNX model: there is no graph in it; export the network to ONNX first")
@@ -126,14 +138,14 @@ def _parse(file: Path, content: bytes) -> onnx.ModelProto:
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
     """Every name that is used; protobuf hands out bytes for one that is not valid UTF-8."""
-    graph = model.graph
-    for node in chain(graph.node, *(f.node for f in model.functions)):
+    for node in chain.from_iterable(map(every_node, (model.graph, *model.functions))):
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute))
-    for value in chain(graph.input, graph.output, graph.value_info):
-        yield value.name
-        yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
-    yield from (t.name for t in graph.initializer)
-    yield from (t.values.name for t in graph.sparse_initializer)
+    for graph in every_graph(model.graph):
+        for value in chain(graph.input, graph.output, graph.value_info):
+            yield value.name
+            yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+        yield from (t.name for t in graph.initializer)
+        yield from (t.values.name for t in graph.sparse_initializer)
     yield from (o.domain for o in model.opset_import)
     yield from chain.from_iterable((f.domain, f.name) for f in model.functions)
 
@@ -155,7 +167,7 @@ def _inlined(file: Path, model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _node_count(file: Path, model: onnx.ModelProto) -> int:
     """Nodes after inlining: functions may call functions, each call counts in full."""
-    bodies = {(f.domain, f.name): Counter((n.domain, n.op_type) for n in f.node) for f in model.functions}
+    bodies = {(f.domain, f.name): Counter((n.domain, n.op_type) for n in every_node(f)) for f in model.functions}
     sizes: dict[tuple[str, str], int] = {}
     waiting: set[tuple[str, str]] = set()
     stack = list(bodies)
@@ -171,18 +183,14 @@ def _node_count(file: Path, model: onnx.ModelProto) -> int:
         sizes[key] = sum(count * sizes.get(c, 1) for c, count in bodies[key].items())
         waiting.discard(key)
         stack.pop()
-    return sum(sizes.get((n.domain, n.op_type), 1) for n in model.graph.node)
+    return sum(sizes.get((n.domain, n.op_type), 1) for n in every_node(model.graph))
 
 
-def first_line(error: BaseException) -> str:
-    """What of somebody else's error fits into ours."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
-def _nodes(file: Path, protos: Iterable[onnx.NodeProto]) -> list[Node]:
+def nodes_of(file: Path, protos: Iterable[onnx.NodeProto], taken: set[str]) -> list[Node]:
+    """Nodes with names that are in use neither in ``taken``, to which they are added, nor twice."""
     protos = list(protos)
-    repeated = {name for name, count in Counter(p.name for p in protos).items() if count > 1}
-    taken = {p.name for p in protos}
+    repeated = {name for name, count in Counter(p.name for p in protos).items() if count > 1 or name in taken}
+    taken |= {p.name for p in protos}
     nodes = []
     for proto in protos:
         name = proto.name
@@ -205,24 +213,56 @@ def _fresh(proto: onnx.NodeProto, taken: set[str]) -> str:
 
 
 def _node(file: Path, proto: onnx.NodeProto, name: str) -> Node:
+    """A node as plain data; an ``If`` reads, after its condition, what its branches read from outside."""
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    condition = proto.op_type == "If" and not domain
+    if proto.op_type in _CONTROL_FLOW or proto.op_type.startswith(_NO_TENSORS):
+        raise _control_flow(file, proto.op_type, name)
     attrs: dict[str, Any] = {}
     for attr in proto.attribute:
-        graph = attr.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
-        if graph or proto.op_type in _CONTROL_FLOW:
-            raise _control_flow(file, proto, name)
+        graph = attr.type in _GRAPHS
+        if graph and not (condition and attr.name in BRANCHES):
+            raise _control_flow(file, proto.op_type, name)
         value = helper.get_attribute_value(attr)
         attrs[attr.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    if proto.op_type in _CONTROL_FLOW or proto.op_type.startswith(_NO_TENSORS):
-        raise _control_flow(file, proto, name)
-    domain = "" if proto.domain == "ai.onnx" else proto.domain
-    return Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output), attrs, proto)
+    inputs = (*proto.input, *(sorted(_captured(proto)) if condition else ()))
+    return Node(name, proto.op_type, domain, inputs, tuple(proto.output), attrs, proto)
 
 
-def _control_flow(file: Path, proto: onnx.NodeProto, name: str) -> ModelError:
+def _control_flow(file: Path, op_type: str, name: str) -> ModelError:
+    """A refusal of what cannot be known before the network runs."""
     return ModelError(
-        f"{file}: op {name!r} is {proto.op_type}: expected a plain graph of tensor ops, found control flow or "
+        f"{file}: op {name!r} is {op_type}: expected a plain graph of tensor ops, found control flow or "
         "sequences; export the network with fixed control flow (torch.onnx.export on an example input)"
     )
+
+
+def _captured(node: onnx.NodeProto) -> set[str]:
+    """Names that the graphs inside a node read and do not make themselves."""
+    found: set[str] = set()
+    for graph in (a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH):
+        read = {v.name for v in graph.output}.union(*(({*n.input} | _captured(n)) for n in graph.node))
+        made = {o for n in graph.node for o in n.output} | {v.name for v in graph.input}
+        made |= {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
+        found |= read - made - {""}
+    return found
+
+
+def every_graph(graph: Any) -> Iterator[Any]:
+    """A graph, or a function, and all graphs inside its nodes."""
+    yield graph
+    for attribute in (a for node in graph.node for a in node.attribute if a.type in _GRAPHS):
+        for inner in (attribute.g, *attribute.graphs):
+            yield from every_graph(inner)
+
+
+def every_node(graph: Any) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph or function, and of all graphs inside."""
+    for inside in every_graph(graph):
+        yield from inside.node
+
+
+_GRAPHS: Final = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 
 
 def _constants(file: Path, graph: onnx.GraphProto) -> dict[str, Value]:
@@ -237,6 +277,10 @@ def _constants(file: Path, graph: onnx.GraphProto) -> dict[str, Value]:
     for value in constants.values():
         if any(d < 0 for d in value.dims):
             raise ModelError(f"{file}: constant {value.name!r} has shape {value.dims}: no dimension can be negative")
+        if value.elements > MAX_ELEMENTS:
+            raise ModelError(
+                f"{file}: constant {value.name!r} has shape {value.dims}: more than 2**40 elements; export it again"
+            )
     return constants
 
 
@@ -249,8 +293,12 @@ def _check_outputs(file: Path, outputs: Sequence[str], known: Iterable[str], nod
             raise ModelError(f"{file}: output {name!r} is made by no op; export the network again")
 
 
-def _sorted(file: Path, nodes: Sequence[Node], known: Iterable[str]) -> tuple[Node, ...]:
-    """Kahn's algorithm; of the ready nodes the first in the file comes first."""
+def ordered(file: Path, nodes: Sequence[Node], known: Iterable[str]) -> tuple[Node, ...]:
+    """Kahn's algorithm; of the ready nodes the first in the file comes first.
+
+    Raises:
+        ModelError: a cycle, a name that is read and nobody makes, or that is made twice.
+    """
     made = _makers(file, nodes, known)
     ready_inputs = set(known)
     readers: dict[int, list[int]] = {}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fusecut.errors import FusecutError, ModelError
+from fusecut.errors import FusecutError, ModelError, first_line
 from fusecut.frontend.onnx import Granularity, check_granularity, graph_of
 from fusecut.frontend.values import Array, Dims
 from fusecut.ir import Graph
@@ -98,8 +98,6 @@ def _exported(name: Path, module: torch.nn.Module, inputs: tuple[torch.Tensor, .
             _lighten(program.model.graph.initializers.values())
             program.optimize()
     except Exception as error:
-        from fusecut.frontend.source import first_line
-
         raise ModelError(
             f"{name}: torch cannot export it ({first_line(_innermost(error))}); "
             "make torch.onnx.export(module, example_inputs, dynamo=True) work first"

@@ -20,6 +20,10 @@ MAX_CONSTANT: Final = 4096
 """Largest constant, in elements, whose values are kept; larger ones are shapes only."""
 
 
+MAX_ELEMENTS: Final = 2**40
+"""Largest tensor, constant or not, that is priced: above it, products of sizes may leave 64 bits."""
+
+
 @dataclass(frozen=True)
 class Value:
     """One tensor of the file.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from fusecut.errors import ModelError
+from fusecut.errors import ModelError, first_line
 from fusecut.frontend.values import Array, Dims, Value
 from fusecut.ir import Attrs
 
@@ -208,12 +208,12 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
     Raises:
         ModelError: as :func:`fusecut.frontend.onnx.load`.
     """
-    from fusecut.frontend.inputs import Asked, resolve
+    from fusecut.frontend.branches import settled
+    from fusecut.frontend.inputs import Asked
     from fusecut.frontend.lower import Lowering
     from fusecut.frontend.source import read
 
-    source = read(path)
-    inputs = resolve(source, Asked(None, dict(input_shapes or {})))
+    source, inputs = settled(read(path), Asked(None, dict(input_shapes or {})))
     lowering = Lowering(source, inputs)
     lowering.graph()
     opset = source.opsets.get("", 1)
@@ -223,16 +223,28 @@ def network(path: str | Path, input_shapes: Mapping[str, Dims] | None = None, se
         node = lowering.node_of[op.name]
         steps[op.name] = replace(_step(node, opset), kind=op.kind, facts=op.attrs, outputs=_made(node, made))
     copies = {s.outputs[0]: s for s in steps.values() if s.kind == "identity"}
+    elsewhere = _constants_elsewhere(source.nodes)
     constant = {
         o: _step(n, opset)
         for n in source.nodes
         for o in n.outputs
-        if o in lowering.values and lowering.values[o].constant
+        if o in lowering.values and lowering.values[o].constant and o not in elsewhere
     }
     layouts = {name: _layout(value) for name, value in lowering.values.items()}
-    return Network(
-        steps, layouts, copies, constant, _constants(source.path, source.nodes, lowering.values, constant, seed)
-    )
+    here = _values_in(source.path, elsewhere)
+    return Network(steps, layouts, copies, constant, _constants(here, source.nodes, lowering.values, constant, seed))
+
+
+def _constants_elsewhere(nodes: Sequence[Any]) -> dict[str, onnx.TensorProto]:
+    """Constant nodes whose values are in another file, by what they make: the same as initializers."""
+    values = {node.outputs[0]: node.attrs.get("value") for node in nodes if node.op_type == "Constant"}
+    return {name: tensor for name, tensor in values.items() if tensor is not None and _is_external(tensor)}
+
+
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    import onnx
+
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def _made(node: Any, made: tuple[str, ...]) -> tuple[str, ...]:
@@ -247,11 +259,13 @@ def _step(node: Any, opset: int) -> Step:
 
 
 def _plain(value: Any) -> Any:
-    """Tensors in attributes as arrays."""
+    """Tensors in attributes as arrays; None for one whose values are in another file."""
     import onnx
     from onnx import numpy_helper
 
-    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
+    if not isinstance(value, onnx.TensorProto):
+        return value
+    return None if _is_external(value) else numpy_helper.to_array(value)
 
 
 def _layout(value: Value) -> Layout:
@@ -265,9 +279,12 @@ def _layout(value: Value) -> Layout:
 
 
 def _constants(
-    file: Path, nodes: Sequence[Any], values: Mapping[str, Value], made: Mapping[str, Step], seed: int
+    here: Mapping[str, Callable[[], Array]],
+    nodes: Sequence[Any],
+    values: Mapping[str, Value],
+    made: Mapping[str, Step],
+    seed: int,
 ) -> Constants:
-    here = _values_in(file)
     readers: dict[str, tuple[str, int]] = {}
     for node in nodes:
         for operand, name in enumerate(node.inputs if node.op_type not in _BLIND else ()):
@@ -291,49 +308,59 @@ _FLOATS: Final = frozenset({1, 10, 11, 16})
 """TensorProto data types float, float16, double, bfloat16."""
 
 
-def _values_in(file: Path) -> dict[str, Callable[[], Array]]:
-    """Initializers whose values are at hand, as something that reads them."""
+def _values_in(file: Path, elsewhere: Mapping[str, onnx.TensorProto]) -> dict[str, Callable[[], Array]]:
+    """Initializers, and constants in other files, whose values are at hand, as something that reads them."""
     import onnx
 
     graph = onnx.load(file, load_external_data=False).graph
+    tensors = {t.name: t for t in graph.initializer} | dict(elsewhere)
     found: dict[str, Callable[[], Array]] = {
-        t.name: partial(_loaded, file, t) for t in graph.initializer if _is_here(file, t)
+        name: partial(_loaded, file, name, t) for name, t in tensors.items() if _is_here(file, name, t)
     }
-    return found | {s.values.name: partial(_dense, s) for s in graph.sparse_initializer}
+    return found | {s.values.name: partial(_dense, file, s) for s in graph.sparse_initializer}
 
 
-def _is_here(file: Path, tensor: onnx.TensorProto) -> bool:
-    import onnx
-
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+def _is_here(file: Path, name: str, tensor: onnx.TensorProto) -> bool:
+    if not _is_external(tensor):
         return True
     where = {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
     if not where:
         return False
     home = file.parent.resolve()
-    target: Path = (home / where).resolve()
-    if not target.is_relative_to(home):
-        raise ModelError(f"{file}: {tensor.name!r} points to {where!r}, outside the file's own folder: not read")
-    return target.is_file()
+    try:
+        target: Path = (home / where).resolve()
+        if target.is_relative_to(home):
+            return target.is_file()
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise ModelError(
+            f"{file}: the file that {name!r} points to cannot be looked up ({first_line(error)})"
+        ) from None
+    raise ModelError(f"{file}: {name!r} points to {where!r}, outside the file's own folder: not read")
 
 
-def _loaded(file: Path, tensor: onnx.TensorProto) -> Array:
-    from onnx import numpy_helper
+def _loaded(file: Path, name: str, tensor: onnx.TensorProto) -> Array:
+    from onnx import checker, numpy_helper
 
     try:
         return numpy_helper.to_array(tensor, str(file.parent))
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
-        raise ModelError(f"{file}: the values of {tensor.name!r} cannot be read ({error})") from None
+    except (*_UNREADABLE, checker.ValidationError) as error:
+        raise ModelError(f"{file}: the values of {name!r} cannot be read ({first_line(error)})") from None
 
 
-def _dense(sparse: onnx.SparseTensorProto) -> Array:
+_UNREADABLE: Final = (ValueError, TypeError, LookupError, OSError, RuntimeError, OverflowError, MemoryError)
+"""What damaged values run into."""
+
+
+def _dense(file: Path, sparse: onnx.SparseTensorProto) -> Array:
     """A sparse constant in full; its indices are flat or one per axis."""
-    from onnx import numpy_helper
-
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    dense = np.zeros(tuple(sparse.dims), values.dtype)
-    if indices.ndim == 1:
-        dense.reshape(-1)[indices] = values
-    else:
-        dense[tuple(indices.T)] = values
+    name = sparse.values.name
+    values, indices = (_loaded(file, name, part) for part in (sparse.values, sparse.indices))
+    try:
+        dense = np.zeros(tuple(sparse.dims), values.dtype)
+        if indices.ndim == 1:
+            dense.reshape(-1)[indices] = values
+        else:
+            dense[tuple(indices.T)] = values
+    except _UNREADABLE as error:
+        raise ModelError(f"{file}: the values of {name!r} cannot be read ({first_line(error)})") from None
     return dense

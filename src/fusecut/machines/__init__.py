@@ -83,7 +83,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     if len(text) > _LARGEST_FILE_BYTES:
         raise MachineError(f"machine file {path} is larger than {_LARGEST_FILE_BYTES:,} B: not a machine")
     try:
-        return tomllib.loads(text.decode("utf-8"), parse_float=Decimal)
+        return tomllib.loads(text.decode("utf-8-sig"), parse_float=Decimal)
     except (ValueError, ArithmeticError, RecursionError) as error:
         reason = "".join(c if c.isprintable() else " " for c in str(error))[:120]
         raise MachineError(f"machine file {path} is not TOML: {reason}") from None

@@ -176,7 +176,7 @@ def load(path: Path) -> Model:
         return _rebuilt(header, read_tensors(content))
     except OSError as error:
         raise ModelError(f"cannot read predictor {path}: {error.strerror}") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         raise ModelError(f"{path} is not a predictor of this version: write one with fusecut train predictor") from None
 
 

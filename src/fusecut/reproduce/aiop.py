@@ -22,11 +22,10 @@ network with K-Adapters, for ``family`` (:mod:`fusecut.reproduce.aiop_gnn`) and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +40,7 @@ from fusecut.predict.features import NAMES
 from fusecut.predict.metrics import Metrics, metrics
 from fusecut.predict.model import Model
 from fusecut.predict.spaces.families import member
+from fusecut.reproduce import kept
 from fusecut.text import Column, render_table
 from fusecut.train.predictor import Latencies, describe, read_latencies, reference, some
 from fusecut.train.solved import Label, read_labels
@@ -395,16 +395,22 @@ def targets_of(spaces: Sequence[Measured], experiments: Sequence[str]) -> Iterat
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows written before, one JSON object a line; none where there is no file."""
-    if not path.exists():
-        return []
-    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    """Rows written before; see :func:`fusecut.reproduce.kept.read`."""
+    return kept.read(path, _parsed)
+
+
+def _parsed(data: dict[str, Any]) -> Row:
+    values = {field.name: data[field.name] for field in fields(Row)}
+    for name, value in values.items():
+        kinds = {"str": str, "int": int}.get(str(Row.__annotations__[name]), (int, float))
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ValueError(f"{name!r} is not what it should be")
+    return Row(**values)
 
 
 def append_row(path: Path, row: Row) -> None:
     """Keep a row as soon as it is there."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(asdict(row)) + "\n")
+    kept.append(path, asdict(row))
 
 
 def text(found: Sequence[Row], width: int = 100, colour: bool = False) -> str:

@@ -182,7 +182,8 @@ def rule_of(step: Step) -> Rule:
     Raises:
         SimulationError: a node type without either.
     """
-    if step.op_type in ARITHMETIC:
+    unread = step.kind == "opaque" and step.op_type in WINDOWS  # its windows are not known here
+    if step.op_type in ARITHMETIC and not unread:
         return ARITHMETIC[step.op_type]
     if step.kind in ("", "opaque") and "." not in step.op_type:
         return lambda call: computed(call.step, call.args)

@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 import numpy as np
 
-from fusecut.errors import SimulationError, UnknownNameError
+from fusecut.errors import SimulationError, UnknownNameError, check_seed
 from fusecut.frontend.weights import Network
 from fusecut.frontend.weights import network as read_network
 from fusecut.ir import Graph
@@ -27,6 +27,7 @@ Dtype: TypeAlias = Literal["float32", "float64", "int8"]
 Inputs: TypeAlias = Literal["random"] | Mapping[str, Array]
 
 DTYPES: Final = ("float32", "float64", "int8")
+MODES: Final = ("full", "fast")
 
 
 def simulate(
@@ -59,6 +60,11 @@ def simulate(
     if solution.partition is None:
         raise SimulationError("there is no plan to execute: the search found none")
     graph = solution.partition.graph
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
+    if isinstance(inputs, str) and inputs != "random":
+        raise UnknownNameError("inputs", inputs, ("random",))
+    check_seed(seed)
     compute = None
     if mode == "full":
         inputs = random_inputs(graph, seed) if isinstance(inputs, str) else checked_inputs(graph, inputs)

@@ -165,7 +165,7 @@ def _array(file: Mapping[str, NDArray[Any]], name: str) -> NDArray[Any]:
 
 def _csv(path: Path) -> dict[str, Any]:
     """With a header of names; quotes where a value has commas, as usual."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if row]
     if not rows:
         raise ValueError("the file is empty")
@@ -176,7 +176,7 @@ def _csv(path: Path) -> dict[str, Any]:
 
 
 def _txt(path: Path) -> dict[str, Any]:
-    return {"arch": [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]}
+    return {"arch": [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]}
 
 
 def _parquet(path: Path) -> dict[str, Any]:

@@ -128,5 +128,5 @@ def read_labels(path: Path) -> list[Label]:
         if not rows or tuple(rows[0]) != _FIELDS:
             raise ValueError
         return [Label(family, int(seed), task, int(value)) for family, seed, task, value in rows[1:]]
-    except (OSError, ValueError):
+    except (OSError, ValueError, csv.Error):
         raise FusecutError(f"{path} is no file of labels: expected CSV with columns {','.join(_FIELDS)}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
@@ -19,13 +18,12 @@ from fusecut.ir import Graph, Group
 from fusecut.machine import Machine
 from fusecut.models import scheme_model
 from fusecut.problem import Problem, Splitter
+from fusecut.reproduce import kept
 from fusecut.search import searcher
 from fusecut.solution import Solution, Status
 from fusecut.solve import solve, unless_interrupted
 from fusecut.split import CostGuided, Explained, Random, Surrogate
 from fusecut.zoo import load
-
-LARGEST_ROWS_BYTES: Final = 64 * 2**20
 
 
 def _occlusion() -> Explainer:
@@ -262,30 +260,9 @@ def _row(case: Case, method: str, seed: int, found: Solution, tally: Tally | Non
 # --- the file
 
 
-def line(row: Row) -> str:
-    """A row as a line of JSON."""
-    return json.dumps(asdict(row), separators=(",", ":")) + "\n"
-
-
 def read_rows(path: Path | None) -> list[Row]:
-    """Rows written before; none where there is no file yet. A last line that was cut off is left out.
-
-    Raises:
-        FusecutError: the file is larger than 64 MiB, or not of such rows.
-    """
-    if path is None or not path.exists():
-        return []
-    try:
-        if path.stat().st_size > LARGEST_ROWS_BYTES:
-            raise FusecutError(f"{path} is larger than {LARGEST_ROWS_BYTES:,} B: not rows of fusecut reproduce")
-        text = path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1].splitlines()
-        return [_parsed(json.loads(each)) for each in whole]
-    except OSError as error:
-        raise FusecutError(f"cannot read rows from {path}: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FusecutError(f"{path} does not hold rows of fusecut reproduce ({why}): name another file") from None
+    """Rows written before; see :func:`fusecut.reproduce.kept.read`."""
+    return kept.read(path, _parsed)
 
 
 _TEXTS: Final = ("network", "scheme", "buffer", "searcher", "method")
@@ -312,30 +289,10 @@ def gathered(rows: Iterator[Row], known: list[Row], path: Path | None, note: Cal
     try:
         for row in rows:
             if path is not None:
-                _append(path, row)
+                kept.append(path, asdict(row))
             found.append(row)
             note(f"{row.network} {row.scheme} {row.buffer} {row.searcher} {row.method} seed {row.seed}: "
                  f"{row.fusible_bytes / 1e6:.3f} MB, {row.cpu_seconds:.1f} s")  # fmt: skip
     except KeyboardInterrupt:
         note("interrupted: the tables show the rows so far")
     return found
-
-
-def _append(path: Path, row: Row) -> None:
-    try:
-        _mend(path)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line(row))
-    except OSError as error:
-        raise FusecutError(f"cannot write rows to {path}: {error.strerror}") from None
-
-
-def _mend(path: Path) -> None:
-    """Cut off a last line that was not finished."""
-    if not path.exists() or not path.stat().st_size:
-        return
-    with path.open("r+b") as file:
-        file.seek(-1, 2)
-        if file.read(1) != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
