@@ -125,6 +125,42 @@ class FloorTable(NamedTuple):
     pairs: Sequence[Sequence[tuple[Group, int]]]
 
 
+class FittingFloor(BufferFloor, Protocol):
+    """A floor that forbids groups and prices none, and may be known as a table."""
+
+    def table(self, graph: Graph) -> FloorTable | None: ...
+
+
+class BandTable(NamedTuple):
+    """A floor of groups that fit as they are (``fits``), or run in bands and stream their weights.
+
+    In ``more[k]`` bands beyond the first, up to those of k + 1, a group holds at least the most over its pairs of ops,
+    one leading to the other, and single ops, of ``any_way[p][k]``, p being ``profile[first][last]``; and
+    for every tensor, the bytes of the first of ``halos`` whose ops are all inside beside ``beside[p][k]``, or
+    ``again[p][k]``. Weights have the rest: what does not fit in there passes once more in every further band.
+    """
+
+    fits: FloorTable
+    more: Sequence[int]
+    profile: Sequence[Sequence[int]]
+    any_way: Sequence[Sequence[int]]
+    beside: Sequence[Sequence[int]]
+    again: Sequence[Sequence[int]]
+    halos: Sequence[Sequence[tuple[Group, int]]]
+
+
+@runtime_checkable
+class Banded(Protocol):
+    """A floor of groups that fit as they are, which ``fits`` knows, or run in bands."""
+
+    @property
+    def fits(self) -> FittingFloor: ...
+
+    def bands_table(self, graph: Graph, ops: Group) -> BandTable:
+        """The floor of groups of some ops as a table."""
+        ...
+
+
 class FitFloor:
     """A floor whose marks are bytes on chip: groups above the capacity cannot run, others pay nothing."""
 

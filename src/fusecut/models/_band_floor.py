@@ -18,8 +18,8 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Final
 
-from fusecut.cost import NEVER_BYTES
-from fusecut.ir import Group, bits
+from fusecut.cost import NEVER_BYTES, BandTable
+from fusecut.ir import Graph, Group, bits
 from fusecut.models._band_needs import BandNeeds
 from fusecut.models._band_profiles import NEVER_FITS, NOTHING, Profiles
 from fusecut.models._bounds import RingFloor
@@ -116,6 +116,18 @@ class BandFloor:
             mark, seen = self.extend(seen, mark, i), seen | 1 << i
         return mark
 
+    def bands_table(self, graph: Graph, ops: Group) -> BandTable:
+        """The floor of groups of some ops as a table. O(pairs of them, one leading to the other)."""
+        place = {op: k for k, op in enumerate(bits(ops))}
+        profile = [[NOTHING] * len(place) for _ in place]
+        for last, b in place.items():
+            for first in bits((graph.ancestors[last] | 1 << last) & ops):
+                a = place[first]
+                profile[a][b] = profile[b][a] = self.pair(first, last)
+        more = [start - 1 for start in self.needs.starts]
+        halos = [self._halo_pairs(t) for t in range(len(graph.tensors))]
+        return BandTable(self.fits.table(graph), more, profile, *self.profiles.figures(), halos)
+
     # Rows that wait between bands ---------------------------------------------------------------
 
     def _more_halos(self, group: Group, op: int) -> int:
@@ -139,6 +151,15 @@ class BandFloor:
         return max(
             (halos[c][tensor] for c in bits(readers) if tensor in halos[c] and self._shares(c, group)), default=0
         )
+
+    def _halo_pairs(self, tensor: int) -> list[tuple[Group, int]]:
+        """Bytes of a tensor that wait where an op and one that keeps it from working in one band are in the group."""
+        row_bytes, found = self.graph.tensors[tensor].row_bytes, list[tuple[Group, int]]()
+        for c in bits(self.graph.consumer_mask[tensor]):
+            if rows := self.needs.halos[c].get(tensor, 0):
+                self._shares(c, 0)
+                found += [(1 << c | 1 << p, rows * row_bytes) for p in bits(self._sharing[c])]
+        return sorted(found, key=lambda pair: (-pair[1], pair[0]))
 
     def _shares(self, op: int, group: Group) -> bool:
         """Whether an op works in several bands, as all its rows do not fit beside one of its predecessors."""

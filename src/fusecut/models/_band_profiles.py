@@ -63,6 +63,12 @@ class Profiles:
         figures, count = self._needs[number], len(self.starts)
         return tuple(Need(start - 1, *figures[k::count]) for k, start in enumerate(self.starts))
 
+    def figures(self) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]], list[tuple[int, ...]]]:
+        """The figures of all profiles, those of one kind after those of another, by number of bands."""
+        count = len(self.starts)
+        any_way, kept, again = ([needs[k : k + count] for needs in self._needs] for k in (0, count, 2 * count))
+        return any_way, kept, again
+
     def ways(self, number: int) -> tuple[Need, ...]:
         """Of the needs those worth a look."""
         known = self._ways.get(number)

@@ -110,8 +110,8 @@ class AStar:
         return self.lattice.steps <= per_op * self.deepest
 
     def adopt(self, other: AStar) -> None:
-        """Take over the best plan of another search of the same problem."""
-        self.best, self.plan = other.best, other.plan
+        """Take over the best plan of another search of the same problem, and what was proved beside it."""
+        self.best, self.plan, self.proved = other.best, other.plan, other.proved
 
     def spare_bytes(self, label: _Label | None = None) -> int:
         """What a group after a label must not move again beyond touching everything once, or the plan is no better.

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from fusecut.cost import FitFloor, Infeasible
+from fusecut.cost import NEVER_BYTES, FitFloor, Infeasible
 from fusecut.ir import Group
 from fusecut.partition import Partition
 from fusecut.problem import Problem
@@ -59,10 +59,11 @@ _NEAR: Final = 1.003
 _DOUBTS: Final = 4
 """The relaxation is solved again while more than one group of so many in use changes when the model is asked."""
 
-_STEPS_PER_QUESTION: Final = 2_000
+STEPS_PER_QUESTION: Final = 2_000
 """A question to the model takes as long as so many steps, roughly."""
 
 _ROOTS_PER_PROPOSAL: Final = 50
+_QUESTIONS_PER_PROPOSAL: Final = 8
 
 _PARTS: Final = (8, 1)
 """Groups within an eighth of what is left below the best plan are listed first, then all of them."""
@@ -82,10 +83,14 @@ _LAST_PLAN_LOOK: Final = Look(0, 300_000, 1_200_000)
 
 def worth_trying(problem: Problem) -> bool:
     """Whether the bound is one for this problem: bytes count, every group moves at least its touch-once bytes."""
-    tariff, buffer_floor = problem.prices.tariff, problem.buffer_floor
-    bytes_only = not tariff.per_cycle and tariff.per_byte == 1
-    listed = isinstance(buffer_floor, FitFloor) and buffer_floor.table(problem.graph) is not None
-    return bytes_only and problem.touches_once and listed
+    floor = problem.buffer_floor
+    return bytes_count(problem) and isinstance(floor, FitFloor) and floor.table(problem.graph) is not None
+
+
+def bytes_count(problem: Problem) -> bool:
+    """Whether bytes are all that counts, and every group moves at least its touch-once bytes."""
+    tariff = problem.prices.tariff
+    return problem.touches_once and not tariff.per_cycle and tariff.per_byte == 1
 
 
 class Round(NamedTuple):
@@ -102,16 +107,22 @@ class Round(NamedTuple):
 
 
 class Columns:
-    """Column generation for one problem; ``best`` is the rank of the best plan known, ``bound`` of all plans."""
+    """Column generation for one problem; ``best`` is the rank of the best plan known, ``bound`` of all plans.
+
+    With a ``slack`` it ends where bound and relaxation differ by no more than this share of the relaxation.
+    """
+
+    slack = 0
 
     def __init__(self, problem: Problem, best: list[Group] | None = None, bound: int = 0) -> None:
         self.problem, self.graph = problem, problem.graph
-        self.pricing = Pricing(problem, Reach(problem))
+        self.pricing = self._pricing()
         self.asked: set[Group] = set()
         self.refused: dict[Group, None] = {}
         self.best: int | None = None
         self.bound = bound
         self._rounds = 0
+        self.hoped = float("inf")
         self._center: I64 | None = None
         penalty = 2 * sum(self.graph.touch_once_bytes(1 << op) for op in range(len(self.graph))) + 1
         self.master = Master(len(self.graph), penalty)
@@ -121,6 +132,10 @@ class Columns:
             self._ask(group)
         if best:
             self.best = sum(self.bytes_of[group] for group in best)
+
+    def _pricing(self) -> Pricing:
+        """What finds groups below first ops."""
+        return Pricing(self.problem, Reach(self.problem))
 
     @property
     def bytes_of(self) -> Mapping[Group, int]:
@@ -134,13 +149,15 @@ class Columns:
     @property
     def steps(self) -> int:
         """The effort so far: steps of growth, and rounds and questions to the model as so many of them."""
-        return self.pricing.steps + len(self.asked) * _STEPS_PER_QUESTION + self._rounds * len(self.graph)
+        return self.pricing.steps + len(self.asked) * STEPS_PER_QUESTION + self._rounds * len(self.graph)
 
     def run(self, steps: int) -> Iterator[Proposal]:
         """Rounds until the bound meets the best plan, nothing more can be learnt, or the steps are spent."""
         busy = set(self.pricing.roots)
         while len(busy) * _BUSY > len(self.pricing.roots) and self.steps < steps and not self.done:
-            relaxed, _ = self._relaxed()
+            relaxed, _ = yield from self._told(self._relaxed())
+            if self._near_enough(relaxed.nbytes):
+                break
             found = yield from self._round(_between(None, relaxed, 1.0), _QUICK, busy, at_once=False)
             self.bound, busy = max(self.bound, found.bound), found.roots
         yield from self._steady(steps)
@@ -152,7 +169,9 @@ class Columns:
         roots = set(self.pricing.roots)
         reached, share, level, rounds, due = 0, _MOST_SHARE / 2, 0, 0, _FIRST_PLAN
         while self.steps < steps and not self.done:
-            relaxed, changed = self._relaxed()
+            relaxed, changed = yield from self._told(self._relaxed())
+            if self._near_enough(relaxed.nbytes):
+                return
             prices = _between(self._center, relaxed, share)
             found = yield from self._round(prices, _effort(level), roots)
             rounds += 1
@@ -222,15 +241,24 @@ class Columns:
             self.best = cost
             yield Proposal(Partition(self.graph, groups), self.bound)
 
+    def _near_enough(self, nbytes: float) -> bool:
+        """Whether the bound is within the slack of the relaxation, whose bytes are kept."""
+        self.hoped = nbytes
+        return bool(self.slack) and (nbytes - self.bound) * self.slack <= nbytes
+
     def _near(self, nbytes: float) -> bool:
         """Whether the best plan is within a hundredth of the relaxation."""
         return self.best is not None and self.best < nbytes * _NEAR
 
-    def _relaxed(self) -> tuple[Relaxed, int]:
+    def _relaxed(self) -> Generator[None, None, tuple[Relaxed, int]]:
         """The relaxation, once the model knows most groups in use; how many of them changed in the end."""
         while True:
-            relaxed = self.master.relaxed()
-            changed = sum(not self._ask(group) for group in relaxed.used if group not in self.asked)
+            relaxed, changed = self.master.relaxed(), 0
+            yield
+            for number, group in enumerate(group for group in relaxed.used if group not in self.asked):
+                changed += not self._ask(group)
+                if number % _QUESTIONS_PER_PROPOSAL == 0:
+                    yield
             if changed * _DOUBTS <= len(relaxed.used):
                 return relaxed, changed
 
@@ -245,6 +273,14 @@ class Columns:
             return before is None
         self.master.add(group, planned.cost.dram_bytes)
         return before == planned.cost.dram_bytes
+
+    def _enter(self, group: Group) -> None:
+        """A new column, of what its group moves at least; none, where the floor of its pricing refuses it after all."""
+        nbytes = self.pricing.least_bytes(group)
+        if nbytes < NEVER_BYTES:
+            self.master.add(group, nbytes)
+        else:
+            self.refused[group] = None
 
     def _round(
         self, prices: I64, effort: Effort, roots: set[int], at_once: bool = True
@@ -270,7 +306,7 @@ class Columns:
             if done % _ROOTS_PER_PROPOSAL == 0:
                 yield Proposal(None, self.bound)
         for _, group in new:
-            self.master.add(group, self.graph.touch_once_bytes(group))
+            self._enter(group)
         bound = int(lowest.sum()) if len(roots) == len(self.pricing.roots) else 0
         return Round(bound, lowest, len(new), {low_bit(group) for _, group in new}, complete)
 

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from fusecut.jit import compiled, kept
+from fusecut.search._banded import Bands, hold, on_chip, streamed
 from fusecut.search._known import Known, is_known
 from fusecut.search._net import (
     ARC,
@@ -42,13 +43,17 @@ LATER_FLOWS: Final = 4
 
 
 class Stack(NamedTuple):
-    """Branches: a row of bytes (``words`` are the same memory) and three numbers each."""
+    """Branches: a row of bytes (``words`` are the same memory) and numbers each; ``held`` three for bands.
+
+    These are the bytes of the dearest pair whatever waits and beside what waits, and all weights.
+    """
 
     rows: Rows
     words: I64
     mark: I64
     reduced: I64
     bound: I64
+    held: I64
 
 
 class Found(NamedTuple):
@@ -181,7 +186,7 @@ def new_stack(rows: int, width: int) -> Stack:
     """Room for so many branches."""
     row = np.zeros((rows, (width + 7) // 8 * 8), np.int8)
     numbers = np.empty((3, rows), np.int64)
-    return Stack(row, row.view(np.int64), numbers[0], numbers[1], numbers[2])
+    return Stack(row, row.view(np.int64), numbers[0], numbers[1], numbers[2], np.zeros((rows, 3), np.int64))
 
 
 @compiled
@@ -191,6 +196,7 @@ def copy_branch(stack: Stack, source: int, target: int) -> None:
         stack.words[target, word] = stack.words[source, word]
     stack.mark[target], stack.reduced[target] = stack.mark[source], stack.reduced[source]
     stack.bound[target] = stack.bound[source]
+    stack.held[target] = stack.held[source]
 
 
 @compiled
@@ -199,6 +205,8 @@ def grow(
     nodes: Records,
     arcs: Records,
     capacity: int,
+    bands: Bands,
+    price: int,
     found: Found,
     stack: Stack,
     r: int,
@@ -214,7 +222,11 @@ def grow(
         x = joining[i]
         mark, cost = join(ops, root.touch, root.tensors, root.pairs, rows, r, counts, x)
         stack.mark[r] += mark
-        if stack.mark[r] > capacity:
+        if root.profile.shape[0]:
+            beside = stack.held[r, 1]
+            hold(root, bands, rows, r, x, stack.held[r])
+            stack.bound[r] += price * (stack.held[r, 1] - beside)
+        if on_chip(stack.mark[r], stack.held[r]) > capacity:
             return False
         stack.bound[r] += decide(nodes, arcs, rows, r, certain, FIRST + x, IN)
         if stack.bound[r] >= found.limit[0] * PRICE:
@@ -246,6 +258,8 @@ def divide(
     nodes: Records,
     arcs: Records,
     capacity: int,
+    bands: Bands,
+    price: int,
     known: Known,
     found: Found,
     stack: Stack,
@@ -262,9 +276,10 @@ def divide(
     k, likely, others = choose(nodes, rows, r, many)
     copy_branch(stack, r, r + 1)
     with_it, without = (r + 1, r) if likely else (r, r + 1)
-    grows = grow(root, nodes, arcs, capacity, found, stack, with_it, k, joining)
+    grows = grow(root, nodes, arcs, capacity, bands, price, found, stack, with_it, k, joining)
     if grows:
-        keep(known, root.ops, found, rows, with_it, stack.reduced[with_it])
+        again = streamed(bands, stack.mark[with_it], stack.held[with_it], capacity)
+        keep(known, root.ops, found, rows, with_it, stack.reduced[with_it] + again)
         grows = any_in(rows, with_it, many, 2 * many) and stack.bound[with_it] < found.limit[0] * PRICE
     rows[without, k], rows[without, many + k] = OUT, 0
     certain = 4 * many + len(root.tensors)
@@ -280,7 +295,7 @@ def divide(
 
 
 @compiled
-def narrow(root: Root, capacity: int, stack: Stack, joining: I32) -> bool:
+def narrow(root: Root, capacity: int, bands: Bands, stack: Stack, joining: I32) -> bool:
     """In row 0: leave out what cannot join any more, or no longer hangs together; whether anything may be taken.
 
     Row 1 is written over.
@@ -297,13 +312,28 @@ def narrow(root: Root, capacity: int, stack: Stack, joining: I32) -> bool:
                     rows[0, counts + (root.touch[i] >> 1)] += 1
     for k in range(many):
         if rows[0, k] == FREE:
-            count, mark = between(root.rel, rows, 0, k, joining), stack.mark[0]
+            count = between(root.rel, rows, 0, k, joining)
             copy_bytes(rows, 0, rows, 1, counts + len(root.tensors))
+            stack.mark[1], stack.held[1] = stack.mark[0], stack.held[0]
             for i in range(count):
-                mark += join(ops, root.touch, root.tensors, root.pairs, rows, 1, counts, joining[i])[0]
-            if count < 0 or mark > capacity:
+                stack.mark[1] += join(ops, root.touch, root.tensors, root.pairs, rows, 1, counts, joining[i])[0]
+                if root.profile.shape[0]:
+                    hold(root, bands, rows, 1, joining[i], stack.held[1])
+            if count < 0 or on_chip(stack.mark[1], stack.held[1]) > capacity:
                 rows[0, k] = OUT
     hang_together(ops, root.near, rows, joining)
+    return any_in(rows, 0, many, 2 * many)
+
+
+@compiled
+def leave_out(root: Root, capacity: int, bands: Bands, stack: Stack, queue: I32) -> bool:
+    """In row 0: leave out what cannot share a group with its only op; whether anything may be taken."""
+    rows, many = stack.rows, root.rel.shape[0]
+    for k in range(1, many):
+        pair = root.profile[0, k]
+        if max(bands.any_way[pair], bands.beside[pair]) > capacity:
+            rows[0, k], rows[0, many + k] = OUT, 0
+    hang_together(root.ops, root.near, rows, queue)
     return any_in(rows, 0, many, 2 * many)
 
 
@@ -337,13 +367,16 @@ def enter_cut(
     least: int,
     capacity: int,
     price: int,
+    most_price: int,
     flows: int,
     enough: int,
 ) -> int:
     """A cut for the branch in row 0: its bound, certain nodes, and what the cut suggests; the price of buffer found."""
     ops, rows, many = root.ops, stack.rows, root.rel.shape[0]
     count, total = lay_out(ops, root.tensors, root.readers, rows[0], nodes, arcs)
-    value, price = best_cut(ops, rows[0], nodes, arcs, count, total, capacity, price, flows, enough)
+    value, price = best_cut(
+        ops, rows[0], nodes, arcs, count, total, capacity - stack.held[0, 1], price, flows, enough, most_price
+    )
     certain = 4 * many + len(root.tensors)
     for x in range(certain, rows.shape[1]):
         rows[0, x] = FREE
@@ -360,6 +393,7 @@ def enter_cut(
 def search(
     root: Root,
     capacity: int,
+    bands: Bands,
     known: Known,
     limit_bytes: int,
     cuts: int,
@@ -388,7 +422,11 @@ def search(
     stack.mark[0], stack.reduced[0] = join(root.ops, root.touch, root.tensors, root.pairs, stack.rows, 0, 4 * many, 0)
     relate(root.rel, stack.rows, 0, 0)
     neighbours(root.ops, root.near, stack.rows, 0, 0)
-    goes_on, flows = any_in(stack.rows, 0, many, 2 * many), FIRST_FLOWS
+    goes_on, flows, most_price = any_in(stack.rows, 0, many, 2 * many), FIRST_FLOWS, ENDLESS
+    if root.profile.shape[0]:
+        hold(root, bands, stack.rows, 0, 0, stack.held[0])
+        most_price = bands.more * PRICE
+        goes_on = on_chip(stack.mark[0], stack.held[0]) <= capacity and leave_out(root, capacity, bands, stack, joining)
     for made in range(cuts):
         if made:
             if not todo or todo[0][0] >= found.limit[0] * PRICE:
@@ -397,24 +435,27 @@ def search(
             price = waiting.bound[place]
             copy_bytes(waiting.rows, place, stack.rows, 0, 2 * many)
             stack.mark[0], stack.reduced[0] = waiting.mark[place], waiting.reduced[place]
-            goes_on, flows = narrow(root, capacity, stack, joining), LATER_FLOWS
+            stack.held[0] = waiting.held[place]
+            goes_on, flows = narrow(root, capacity, bands, stack, joining), LATER_FLOWS
         if not goes_on:
             continue
-        price = enter_cut(root, nodes, arcs, stack, least, capacity, price, flows, found.limit[0] * PRICE)
+        price = enter_cut(
+            root, nodes, arcs, stack, least, capacity, min(price, most_price), most_price, flows, found.limit[0] * PRICE
+        )
         root_price = root_price if made else price
         rows = 1
         for _ in range(steps):
             if not rows:
                 break
             taken += 1
-            rows = divide(root, nodes, arcs, capacity, known, found, stack, rows - 1, joining)
+            rows = divide(root, nodes, arcs, capacity, bands, price, known, found, stack, rows - 1, joining)
         for left in range(rows):
             if stack.bound[left] < found.limit[0] * PRICE:
                 if order == len(waiting.mark):
                     waiting = doubled(waiting)
                 copy_bytes(stack.rows, left, waiting.rows, order, 2 * many)
                 waiting.mark[order], waiting.reduced[order] = stack.mark[left], stack.reduced[left]
-                waiting.bound[order] = price
+                waiting.bound[order], waiting.held[order] = price, stack.held[left]
                 heappush(todo, (stack.bound[left], order))
                 order += 1
     open_bound = todo[0][0] if todo else ENDLESS
@@ -434,4 +475,5 @@ def doubled(stack: Stack) -> Stack:
     for r in range(rows):
         copy_bytes(stack.rows, r, larger.rows, r, width)
         larger.mark[r], larger.reduced[r], larger.bound[r] = stack.mark[r], stack.reduced[r], stack.bound[r]
+        larger.held[r] = stack.held[r]
     return larger

@@ -37,7 +37,7 @@ SOURCE: Final = 0
 SINK: Final = 1
 FIRST: Final = 2
 PRICE: Final = 4096
-SOURCES: Final = fingerprint(Path(__file__), "_net.py", "_root.py", "_known.py", "_kernel.py")
+SOURCES: Final = fingerprint(Path(__file__), "_net.py", "_root.py", "_known.py", "_banded.py", "_kernel.py")
 """A default of what is kept compiled, so that it is compiled anew when any of these files has changed."""
 
 ENDLESS: Final = 1 << 54
@@ -260,8 +260,9 @@ def best_cut(
     price: int,
     flows: int,
     enough: int,
+    most_price: int = ENDLESS,
 ) -> tuple[int, int]:
-    """(the best bound over prices of buffer, its price): it is concave in the price.
+    """(the best bound over prices of buffer up to a most, its price): it is concave in the price.
 
     It rises while the best set needs more than the capacity. The next price looked at is where the lines of two such
     sets meet whose slopes are of different signs, or twice the price while there is none that falls.
@@ -281,7 +282,7 @@ def best_cut(
         else:
             high, high_value, high_over = price, value, over
         if high < 0:
-            price *= 2
+            price = min(2 * price, most_price)
         elif low_over <= 0:
             price = high // 2
         else:

@@ -9,14 +9,18 @@ import numpy as np
 
 from fusecut.ir import Group, bits
 from fusecut.problem import Problem
+from fusecut.search._banded import Bands
 from fusecut.search._cuts import Reach
 from fusecut.search._kernel import search
 from fusecut.search._known import reduced
 from fusecut.search._net import IN, PRICE
-from fusecut.search._root import I64, localise
+from fusecut.search._root import I32, I64, Tables, localise
 from fusecut.search._tables import known_groups, low_bit, packed, tables_of, within_reach
 
-_FIRST_PRICE: Final = 16 * PRICE
+FIRST_PRICE: Final = 16 * PRICE
+
+WEIGHTS_STAY: Final = Bands(0, np.zeros(1, np.int64), np.zeros(1, np.int64))
+"""No bands: the floor counts weights."""
 
 
 class Effort(NamedTuple):
@@ -50,17 +54,21 @@ class Pricing:
         if floor is None:
             raise AssertionError("a floor that is no table")
         self.graph = graph
-        self.tables = tables_of(graph, floor)
-        self._capacity_bytes = problem.capacity_bytes
+        self.tables: Tables = tables_of(graph, floor)
+        self.capacity_bytes = problem.capacity_bytes
         shares = self.tables.shares.tolist()
-        self.roots: dict[int, np.ndarray[tuple[int], np.dtype[np.int32]]] = {}
+        self.roots: dict[int, I32] = {}
         for op in range(len(graph)):
             near = within_reach(graph, reach, shares, op)
             if near & (near - 1):
                 self.roots[op] = np.array(list(bits(near)), np.int32)
-        self._price = dict.fromkeys(self.roots, _FIRST_PRICE)
+        self._price = dict.fromkeys(self.roots, FIRST_PRICE)
         self.steps = 0
         self.know({})
+
+    def least_bytes(self, group: Group) -> int:
+        """What a group moves at least."""
+        return self.graph.touch_once_bytes(group)
 
     def know(self, bytes_of: Mapping[Group, int], refused: Iterable[Group] = ()) -> None:
         """Leave these groups out from now on: some of known costs, others that do not run."""
@@ -87,7 +95,7 @@ class Pricing:
         """Groups with this first op and a reduced cost below the limit."""
         root = localise(self.tables, self.roots[first], prices)
         least, complete, steps, price, costs, states = search(
-            root, self._capacity_bytes, self._known, limit_bytes, *effort, self._price[first]
+            root, self.capacity_bytes, WEIGHTS_STAY, self._known, limit_bytes, *effort, self._price[first]
         )
         self._price[first] = price
         self.steps += steps

@@ -43,7 +43,8 @@ class Root(NamedTuple):
     """What is within reach of a first op: records and lists in numbers of its own.
 
     ``touch`` are the tensors of an op, 2 t + 1 if it makes t, 2 t if it reads it. ``rel[a, b]``: 1 if one of two ops
-    depends on the other, 2 if it does through an op that is not within reach.
+    depends on the other, 2 if it does through an op that is not within reach. ``profile`` says what a pair of ops needs
+    in bands (no rows where that is not asked).
     """
 
     ops: Records
@@ -53,6 +54,7 @@ class Root(NamedTuple):
     readers: I32
     pairs: Records
     rel: Rows
+    profile: I32
 
 
 @compiled
@@ -122,7 +124,9 @@ def localise(tables: Tables, here: I32, prices: I64, sources: int = SOURCES) -> 
             if place[tables.near[i]] >= 0:
                 near[n] = place[tables.near[i]]
                 n += 1
-    return Root(ops, touch[:t], near[:n], made, readers, pairs, related(tables, here, place))
+    return Root(
+        ops, touch[:t], near[:n], made, readers, pairs, related(tables, here, place), np.empty((0, 0), np.int32)
+    )
 
 
 @compiled

@@ -20,6 +20,10 @@ _IDEALS_PER_OP: Final = 6
 """Ideals, at most: where the joins make more, fewer beginnings are joined."""
 
 
+_AT_A_TIME: Final = 200
+"""Stretches from one ideal found between two signs of life."""
+
+
 class Stretch(NamedTuple):
     """From one ideal to another: the groups in between, which do not depend on each other."""
 
@@ -128,7 +132,12 @@ class Stretches:
         """Find the stretches from each ideal, the last one's first: minutes in wide networks, so one step at a time."""
         for ideal in reversed(self.ideals):
             if ideal not in self._every:
-                self._every[ideal] = list(self._from(ideal))
+                found = list[Stretch]()
+                for stretch in self._from(ideal):
+                    found.append(stretch)
+                    if len(found) % _AT_A_TIME == 0:
+                        yield
+                self._every[ideal] = found
                 yield
 
     def from_each(self) -> dict[Group, list[Stretch]]:

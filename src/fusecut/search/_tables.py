@@ -116,7 +116,12 @@ def _begins(lists: Sequence[Sequence[object]]) -> NDArray[np.int32]:
     return np.cumsum([0, *map(len, lists)]).astype(np.int32)
 
 
-def _listed(name: str, lists: Sequence[Iterable[int]]) -> dict[str, NDArray[np.int32]]:
+def ragged(lists: Sequence[Iterable[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """(where each list begins, all entries)."""
     whole = [list(each) for each in lists]
-    entries = np.array([entry for each in whole for entry in each], np.int32)
-    return {name: entries, f"{name}_at": _begins(whole)}
+    return _begins(whole), np.array([entry for each in whole for entry in each], np.int32)
+
+
+def _listed(name: str, lists: Sequence[Iterable[int]]) -> dict[str, NDArray[np.int32]]:
+    begins, entries = ragged(lists)
+    return {name: entries, f"{name}_at": begins}

@@ -91,7 +91,10 @@ class Exact:
         least = problem.prices.score(problem.least_rank(problem.graph.everything))
         yield Proposal(Partition.singletons(problem.graph), least)
         known = (yield from self._plan_at_once(problem)) if len(problem.graph) >= _MANY_OPS else None
+        if known is not None:
+            known, least = yield from self._at_first(problem, known, least)
         search = yield from _explored(problem, Reach(problem))
+        search.prove(least)
         yield Proposal(None, search.bound())
         if not isinstance(problem.buffer_floor, FitFloor):
             yield from search.take(known)
@@ -108,6 +111,24 @@ class Exact:
             yield from search.run(self.effort)
         if not search.done and not tried and _worth_columns(problem):
             yield from self._columns(problem, search)
+
+    def _at_first(
+        self, problem: Problem, plan: list[Group], bound: int
+    ) -> Generator[Proposal, None, tuple[list[Group], int]]:
+        """Of a wide network a better plan of groups that fit as they are, and a bound: no lattice is needed."""
+        if not _worth_windows(problem) or not all(problem.fits(group) for group in plan):
+            return plan, bound
+        from fusecut.search._windows import Fitting, bounds_in_windows
+
+        fitting = Fitting(problem, plan)
+        plans = fitting.plans(self.column_effort)
+        while not fitting.wide and (proposal := next(plans, None)) is not None:
+            yield proposal
+        for nbytes in bounds_in_windows(problem):
+            bound = max(bound, nbytes)
+            yield Proposal(None, bound)
+        yield from plans
+        return fitting.plan, bound
 
     def _columns(self, problem: Problem, search: AStar) -> Iterator[Proposal]:
         """Prices of ops bound all plans, and groups worth their prices make good ones."""
@@ -251,6 +272,15 @@ def _worth_columns(problem: Problem) -> bool:
     from fusecut.search._columns import worth_trying
 
     return worth_trying(problem)
+
+
+def _worth_windows(problem: Problem) -> bool:
+    """Whether windows bound this problem. Their libraries are loaded now, not before."""
+    if not solver_is_here():
+        return False
+    from fusecut.search._windows import worth_windows
+
+    return worth_windows(problem)
 
 
 def _rows(problem: Problem) -> int:
