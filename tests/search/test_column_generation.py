@@ -395,9 +395,9 @@ def test_prices_end_at_the_optimum_that_ideals_lead_to(monkeypatch: pytest.Monke
     begun: list[int] = []
     finish = Columns._covers
 
-    def counted(columns: Columns) -> Iterator[Proposal]:
+    def counted(columns: Columns, part: int) -> Generator[Proposal, None, bool]:
         begun.append(columns.best is not None and not columns.done)
-        yield from finish(columns)
+        return (yield from finish(columns, part))
 
     monkeypatch.setattr(Columns, "_covers", counted)
     monkeypatch.setattr(Columns, "_plan", lambda columns: iter(()))

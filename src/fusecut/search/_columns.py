@@ -161,8 +161,6 @@ class Columns:
             found = yield from self._round(_between(None, relaxed, 1.0), _QUICK, busy, at_once=False)
             self.bound, busy = max(self.bound, found.bound), found.roots
         yield from self._steady(steps)
-        if not self.done:
-            yield from self._plan()
 
     def _steady(self, steps: int) -> Iterator[Proposal]:
         """Rounds at all first ops, at prices between the best ones so far and those of the relaxation."""
@@ -171,7 +169,7 @@ class Columns:
         while self.steps < steps and not self.done:
             relaxed, changed = yield from self._told(self._relaxed())
             if self._near_enough(relaxed.nbytes):
-                return
+                break
             prices = _between(self._center, relaxed, share)
             found = yield from self._round(prices, _effort(level), roots)
             rounds += 1
@@ -191,29 +189,43 @@ class Columns:
                 due = 2 * rounds
                 yield from self._plan()
             if not changed and relaxed.nbytes - reached <= len(self.graph):
-                yield from self._plan()
-                yield from self._covers()
+                yield from self._end()
                 return
+        if not self.done:
+            yield from self._plan()
 
-    def _covers(self) -> Iterator[Proposal]:
-        """The best choice among all groups: first those within a part of the room below the best plan, at last all."""
+    def _end(self) -> Iterator[Proposal]:
+        """The best choice among groups within a part of the room below the best plan, then among all.
+
+        Each asks about groups that the next plan may take. Where covers were too many, a better plan leaves less room.
+        """
+        yield from self._plan()
+        parts = list(_PARTS)
+        while parts and not self.done:
+            part, before = parts.pop(0), self.best
+            spent = yield from self._covers(part)
+            if not self.done:
+                yield from self._plan()
+            if spent:
+                parts = [part] if self.best != before else []
+
+    def _covers(self, part: int) -> Generator[Proposal, None, bool]:
+        """The best choice among groups within a part of the room below the best plan; whether covers were too many."""
         prices = self._center
-        for part in _PARTS:
-            if self.best is None or self.done or prices is None:
-                return
-            total = int(prices.sum())
-            room = self.best - total
-            limit = -(-room // part)
-            known = self._sure()
-            listing = yield from self._told(list_groups(self.pricing, prices, known, self.refused, limit, room))
-            covers = Covers(self.pricing, listing, room, known, self._moved)
-            for _ in covers.run(_LOOKS, _LAST_LOOK):
-                self.bound = max(self.bound, total + covers.bound)
-                yield Proposal(None, self.bound)
+        if self.best is None or prices is None:
+            return False
+        total = int(prices.sum())
+        room = self.best - total
+        limit = -(-room // part)
+        known = self._sure()
+        listing = yield from self._told(list_groups(self.pricing, prices, known, self.refused, limit, room))
+        covers = Covers(self.pricing, listing, room, known, self._moved)
+        for _ in covers.run(_LOOKS, _LAST_LOOK):
             self.bound = max(self.bound, total + covers.bound)
-            yield from self._accept(covers.chosen)
-            if covers.spent:
-                return
+            yield Proposal(None, self.bound)
+        self.bound = max(self.bound, total + covers.bound)
+        yield from self._accept(covers.chosen)
+        return covers.spent
 
     def _told(self, work: Generator[None, None, T]) -> Generator[Proposal, None, T]:
         """Do some work, and show what is known meanwhile."""

@@ -158,7 +158,7 @@ class Window(Columns):
     def _plan(self) -> Iterator[Proposal]:
         return iter(())
 
-    def _covers(self) -> Iterator[Proposal]:
+    def _end(self) -> Iterator[Proposal]:
         return iter(())
 
 
