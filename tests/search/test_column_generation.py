@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import os
 import subprocess
 import sys
@@ -395,7 +396,7 @@ def test_prices_end_at_the_optimum_that_ideals_lead_to(monkeypatch: pytest.Monke
     begun: list[int] = []
     finish = Columns._covers
 
-    def counted(columns: Columns, part: int) -> Generator[Proposal, None, bool]:
+    def counted(columns: Columns, part: int) -> collections.abc.Generator[Proposal, None, bool]:
         begun.append(columns.best is not None and not columns.done)
         return (yield from finish(columns, part))
 
