@@ -124,12 +124,12 @@ def test_a_chain_of_ten_thousand_ops_is_proved_optimal(buffer: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("network", "gap"), [("nasnetalarge", 0.0), ("hrnet_w18", 0.01)])
-def test_the_widest_networks_are_proved_as_far_as_the_page_on_scale_says(network: str, gap: float) -> None:
+@pytest.mark.parametrize("network", ["nasnetalarge", "hrnet_w18"])
+def test_the_widest_networks_are_proved_optimal(network: str) -> None:
     pytest.importorskip("highspy")
     pytest.importorskip("numba")
     found = fc.solve(fc.zoo(network), "256KiB", scheme="lbdf")
-    assert found.gap <= gap
+    assert found.status is Status.optimal
 
 
 def test_long_chains_are_proved_where_groups_may_run_in_bands() -> None:

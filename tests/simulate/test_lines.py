@@ -179,3 +179,18 @@ def test_thousands_of_random_groups_agree(label: str) -> None:
     for switches, seeds in ((label, range(10, 110)), (f"pixel+{label}".removesuffix("+none"), range(10, 16))):
         _, wrong = disagreements(model_of(switches), seeds, 6, [60, 150, 400, 100_000])
         assert not wrong, f"{len(wrong)}: {wrong[:3]}"
+
+
+def test_a_reader_that_sees_a_part_twice_takes_one_copy_of_it() -> None:
+    """Copies for each reader: a concatenation that is not copied may hold the same part twice."""
+    net = Net()
+    x = net.input(2, 10, 4)
+    part = net.conv(x, 3, kernel=1)
+    once = net.conv(net.concat(x, part), 1, kernel=1)
+    graph = net.graph(net.conv(net.concat(net.concat(once, part), part), 2, kernel=5))
+    model, machine = model_of("virtual+separate"), Machine(100_000)
+    planned = model.plan(graph, graph.everything, machine)
+    assert isinstance(planned, Planned)
+    finished = model.finish(graph, planned, machine)
+    simulation, _ = execute(graph, machine, [finished], given=graph.reads(graph.everything))
+    assert simulation.agrees, str(simulation)

@@ -282,14 +282,19 @@ class StageBuilder:
         return op.kind == "concat" and op.outputs[0] not in self.lanes and identical
 
     def _view(self, tensor: int) -> View:
-        """What a reader sees of a tensor: the next of its lanes, or its parts."""
+        """What a reader sees of a tensor: the next of its lanes, or its parts, of each of which it takes one lane."""
+        return self._seen(tensor, {})
+
+    def _seen(self, tensor: int, known: dict[int, Lane]) -> View:
         maker = self.graph.producer[tensor]
         if maker >= 0 and self.run >> maker & 1 and self._is_joined(maker):
-            return Joined(maker, tuple(self._view(t) for t in self.graph.ops[maker].inputs))
-        lanes = self._lanes(tensor)
-        turn = self.taken.get(lanes[0], 0)
-        self.taken[lanes[0]] = turn + 1
-        return lanes[turn % len(lanes)]
+            return Joined(maker, tuple(self._seen(t, known) for t in self.graph.ops[maker].inputs))
+        if tensor not in known:
+            lanes = self._lanes(tensor)
+            turn = self.taken.get(lanes[0], 0)
+            self.taken[lanes[0]] = turn + 1
+            known[tensor] = lanes[turn % len(lanes)]
+        return known[tensor]
 
     def _sections(self) -> dict[int, list[Section]]:
         """Where each tensor is written as a part of a concatenation that leaves without being copied."""
