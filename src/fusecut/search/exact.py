@@ -28,7 +28,9 @@ from fusecut.search.protocol import Proposal
 
 _OPS_PER_PROPOSAL: Final = 50
 _TALL_ROWS: Final = 200_000
-"""With so many rows to schedule an answer of the model may take a second, and a greedy plan comes first."""
+_TALL_MAP: Final = 1_000
+"""With so many rows to schedule, and so many in each map, an answer of the model may take a second: a greedy plan comes
+first. In long networks of low maps it would take minutes, and answers take no time."""
 
 _OPS_AT_A_TIME: Final = 1_000
 """Where groups are priced, effort and questions are for so many ops."""
@@ -101,7 +103,7 @@ class Exact:
             yield from self._priced(problem, search)
             return
         yield from search.take(self._started(problem))
-        if _rows(problem) > _TALL_ROWS:
+        if _rows(problem) > max(_TALL_ROWS, _TALL_MAP * len(problem.graph)):
             yield from search.take((yield from first_fit(problem)))
         yield from search.run(self.first_effort)
         while not search.done and search.advances(self.effort_per_op):
