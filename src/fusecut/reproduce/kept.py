@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from fusecut.errors import FusecutError
+from fusecut.errors import FusecutError, first_line
 
 LARGEST_ROWS_BYTES: Final = 64 * 2**20
 
@@ -32,7 +32,7 @@ def read(path: Path | None, parsed: Callable[[Any], RowT]) -> list[RowT]:
     except OSError as error:
         raise FusecutError(f"cannot read rows from {path}: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        why = first_line(error)
         raise FusecutError(f"{path} does not hold rows of fusecut reproduce ({why}): name another file") from None
 
 

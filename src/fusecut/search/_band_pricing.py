@@ -23,8 +23,7 @@ from fusecut.ir import Group, bits
 from fusecut.problem import Problem
 from fusecut.search._banded import Bands
 from fusecut.search._cuts import Reach
-from fusecut.search._kernel import search
-from fusecut.search._net import IN, Records
+from fusecut.search._net import Records
 from fusecut.search._pricing import FIRST_PRICE, WEIGHTS_STAY, Effort, Priced, Pricing
 from fusecut.search._root import I32, I64, Root, Tables, localise
 from fusecut.search._tables import low_bit, ragged, shares_of, tables_of
@@ -94,7 +93,7 @@ class BandPricing(Pricing):
     def _counted(self) -> list[int]:
         """Tensors that count here: those made here, and network inputs that nobody reads before."""
         graph, window = self.graph, self.window
-        first = (window & -window).bit_length() - 1
+        first = low_bit(window)
         begins = [maker if maker >= 0 else low_bit(graph.consumer_mask[t]) for t, maker in enumerate(graph.producer)]
         return [t for t, op in enumerate(begins) if op >= first and window >> op & 1]
 
@@ -128,7 +127,7 @@ class BandPricing(Pricing):
         )
         seen = near = 1 << first
         while near:
-            op = (near & -near).bit_length() - 1
+            op = low_bit(near)
             near &= near - 1
             new = self._near[op] & allowed & ~seen
             seen, near = seen | new, near | new
@@ -195,16 +194,11 @@ class BandPricing(Pricing):
         return int(prices[list(bits(group))].sum())
 
     def _search(self, first: int, root: Root, each: _Range | None, limit_bytes: int, effort: Effort) -> Priced:
-        price, bands = self._prices.get((first, each), FIRST_PRICE), self._bands(each)
-        least, complete, steps, price, costs, states = search(
-            root, self.capacity_bytes, bands, self._known, limit_bytes, *effort, price
-        )
+        price = self._prices.get((first, each), FIRST_PRICE)
+        priced, price = self._searched(first, root, self._bands(each), limit_bytes, effort, price)
         self._prices[first, each] = max(1, price)
-        self.steps += steps + _STEPS_PER_CUT
-        here = self.roots[first]
-        inside = [here[state == IN].tolist() for state in states]
-        found = [(cost, sum(1 << op for op in ops)) for cost, ops in zip(costs.tolist(), inside, strict=True)]
-        return Priced(least, found, complete)
+        self.steps += _STEPS_PER_CUT
+        return priced
 
     def _bands(self, each: _Range | None) -> Bands:
         if each is None:

@@ -14,7 +14,7 @@ from fusecut.search._cuts import Reach
 from fusecut.search._kernel import search
 from fusecut.search._known import reduced
 from fusecut.search._net import IN, PRICE
-from fusecut.search._root import I32, I64, Tables, localise
+from fusecut.search._root import I32, I64, Root, Tables, localise
 from fusecut.search._tables import known_groups, low_bit, packed, tables_of, within_reach
 
 FIRST_PRICE: Final = 16 * PRICE
@@ -94,11 +94,17 @@ class Pricing:
     def groups(self, first: int, prices: I64, limit_bytes: int, effort: Effort) -> Priced:
         """Groups with this first op and a reduced cost below the limit."""
         root = localise(self.tables, self.roots[first], prices)
+        priced, self._price[first] = self._searched(first, root, WEIGHTS_STAY, limit_bytes, effort, self._price[first])
+        return priced
+
+    def _searched(
+        self, first: int, root: Root, bands: Bands, limit_bytes: int, effort: Effort, price: int
+    ) -> tuple[Priced, int]:
+        """What the compiled search finds, the cheapest groups first, and the price of buffer that it ended with."""
         least, complete, steps, price, costs, states = search(
-            root, self.capacity_bytes, WEIGHTS_STAY, self._known, limit_bytes, *effort, self._price[first]
+            root, self.capacity_bytes, bands, self._known, limit_bytes, *effort, price
         )
-        self._price[first] = price
         self.steps += steps
         inside = [self.roots[first][state == IN].tolist() for state in states]
         found = sorted((cost, sum(1 << op for op in ops)) for cost, ops in zip(costs.tolist(), inside, strict=True))
-        return Priced(least, found, complete)
+        return Priced(least, found, complete), price
